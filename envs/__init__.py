@@ -1,0 +1,1 @@
+"""Environments: dynamics only, one file each."""

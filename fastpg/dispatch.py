@@ -1,0 +1,111 @@
+"""How fastpg compiles: the jit presets, and methods of NamedTuples inside compiled code.
+
+Environments, policies and estimators are NamedTuples with plain methods. Numba knows the fields of a
+NamedTuple but none of its methods; the attribute template below resolves ``env.step(...)`` to the
+function on the class, compiled for the argument types. So a kernel reads like Python, dispatches on
+types alone (a parameter's value never recompiles anything), and stays a module-level function that
+can be cached on disk.
+"""
+
+import types as python_types
+from functools import wraps
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.datamodel import models
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr
+from numba.extending import overload, register_model
+
+from fastpg.cache import KernelCache
+
+# Never nnan or ninf: a NaN must stay visible (they delete isnan, numba#2919). No reassoc: it may
+# cancel the compensated sums of simd.py once they are inlined.
+FASTMATH = {"contract", "nsz", "arcp"}
+
+
+def _c_arithmetic(function):
+    """Overflow, division by zero and NaN as compiled code has them: silently (NUMBA_DISABLE_JIT only)."""
+
+    @wraps(function)
+    def quiet(*args):
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return quiet
+
+
+def _preset(**options):
+    """A jit decorator with fixed options; ordinary Python where the jit is disabled."""
+
+    def decorate(function):
+        if numba.config.DISABLE_JIT:
+            return _c_arithmetic(function)
+        return numba.njit(error_model="numpy", nogil=True, **options)(function)
+
+    return decorate
+
+
+exact = _preset(forceinline=True)
+"""Small functions in strict IEEE arithmetic: no contraction, no reordering (`fastpg.simd`)."""
+
+inline = _preset(forceinline=True, fastmath=FASTMATH)
+"""Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""
+
+outline = _preset(fastmath=FASTMATH)
+"""Functions that are called and not inlined."""
+
+
+def compiled_form(function):
+    """Decorate an overload: what `function`, ordinary Python, is in compiled code; inlined like `inline`."""
+    options = {"forceinline": True, "error_model": "numpy", "fastmath": FASTMATH}
+    return overload(function, jit_options=options)
+
+
+def kernel(function):
+    """A function called from Python: parallel over all cores, kept in the on-disk kernel cache."""
+    if numba.config.DISABLE_JIT:
+        return _c_arithmetic(function)
+    dispatcher = numba.njit(error_model="numpy", nogil=True, fastmath=FASTMATH, parallel=True)(function)
+    dispatcher._cache = KernelCache(function)
+    return dispatcher
+
+
+_compiled_methods: dict = {}
+
+
+class _BoundMethod(types.BoundFunction):
+    """The type of ``named_tuple.method``: a function on the class with its first argument bound."""
+
+    def __init__(self, method, this):
+        if method not in _compiled_methods:
+            _compiled_methods[method] = inline(method)
+        self.dispatcher_type = dispatcher_type = types.Dispatcher(_compiled_methods[method])
+
+        class Template(AbstractTemplate):
+            key = method
+
+            def generic(self, args, kws):
+                signature = dispatcher_type.get_call_type(self.context, (this, *args), kws)
+                return signature.as_method()
+
+        super().__init__(Template, this)
+
+    def get_impl_key(self, sig):
+        return self.dispatcher_type.get_impl_key(sig)
+
+
+register_model(_BoundMethod)(models.OpaqueModel)
+
+
+@infer_getattr
+class _NamedTupleMethods(AttributeTemplate):
+    """Resolves the methods of a NamedTuple; Numba's own template resolves its fields."""
+
+    key = types.BaseNamedTuple
+
+    def generic_resolve(self, tup, attr):
+        method = getattr(tup.instance_class, attr, None)
+        if isinstance(method, python_types.FunctionType) and attr not in tup.fields:
+            return _BoundMethod(method, tup)
+        return None

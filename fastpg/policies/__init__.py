@@ -1,0 +1,1 @@
+"""Policies: a NamedTuple each, with `sample` and the hand-derived `score`."""

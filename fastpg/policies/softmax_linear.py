@@ -1,0 +1,85 @@
+"""The softmax policy that is linear in the observation."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.random import categorical
+
+
+class SoftmaxLinear(NamedTuple):
+    r"""Softmax (Gibbs) policy over A actions, linear in an observation of F numbers, with a bias.
+
+    With x = (observation, 1) and one row θ_a of F + 1 parameters for each action,
+
+    .. math:: \pi_\theta(a \mid o) = \frac{\exp(\theta_a \cdot x)}{\sum_b \exp(\theta_b \cdot x)}
+
+    θ is the float64 vector of shape (A·(F+1),) that holds the rows one after the other, the bias last
+    in each. The methods below are compiled into the estimators; called from ordinary Python they take
+    and return NumPy arrays, and observations and actions may have batch axes in front.
+
+    Source: Sutton & Barto, *Reinforcement Learning* (2nd ed. 2018), §13.1 and exercise 13.3.
+    """
+
+    n_observations: int
+    n_actions: int
+    first_action: int = 0
+
+    @classmethod
+    def for_env(cls, env):
+        """Return the policy whose sizes are those of the environment's spaces.
+
+        Raises
+        ------
+        ValueError
+            Unless observations are a one-dimensional Box and actions are Discrete.
+        """
+        from gymnasium.spaces import Box, Discrete
+
+        observations, actions = env.observation_space, env.action_space
+        if not (isinstance(observations, Box) and len(observations.shape) == 1):
+            raise ValueError(f"env: SoftmaxLinear needs a one-dimensional Box observation, not {observations}")
+        if not isinstance(actions, Discrete):
+            raise ValueError(f"env: SoftmaxLinear needs Discrete actions, not {actions}")
+        return cls(observations.shape[0], int(actions.n), int(actions.start))
+
+    @property
+    def n_parameters(self) -> int:
+        """The length of θ, A·(F+1)."""
+        return self.n_actions * (self.n_observations + 1)
+
+    def initial(self) -> np.ndarray:
+        """Return θ = 0, the uniform policy: float64, shape (n_parameters,)."""
+        return np.zeros(self.n_parameters)
+
+    def probabilities(self, theta, observation):
+        """Return π_θ(· | observation), shape (..., A)."""
+        return vectors.softmax(vectors.affine(theta, observation))
+
+    def sample(self, theta, observation, rng):
+        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`.
+
+        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
+        """
+        return self.first_action + categorical(rng, 0, self.probabilities(theta, observation))
+
+    def mode(self, theta, observation):
+        """Return the most probable action."""
+        return self.first_action + vectors.argmax(vectors.affine(theta, observation))
+
+    def log_prob(self, theta, observation, action):
+        """Return log π_θ(action | observation), shape (...); ordinary Python only."""
+        logits = vectors.affine(theta, observation)
+        logits = logits - logits.max(axis=-1, keepdims=True)
+        chosen = np.asarray(action)[..., np.newaxis] - self.first_action
+        return np.take_along_axis(logits, chosen, -1)[..., 0] - np.log(np.exp(logits).sum(axis=-1))
+
+    def score(self, theta, observation, action):
+        r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters).
+
+        From log π(a) = θ_a·x − log Σ_b exp(θ_b·x), the derivative with respect to the row θ_c is
+        (1{a = c} − π(c)) x.
+        """
+        error = vectors.indicator_minus(action - self.first_action, self.probabilities(theta, observation))
+        return vectors.outer_with_bias(error, observation)

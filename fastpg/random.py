@@ -1,0 +1,150 @@
+"""Counter-based random numbers: a draw is a function of (seed, trajectory, time step, number of the draw).
+
+Nothing depends on a thread, a lane or an order, so a trajectory is the same wherever it is computed.
+The generator is SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators",
+OOPSLA 2014): the n-th output of the stream with key k and odd increment γ is ``mix64(k + n γ)``. Every
+trajectory has its own k and γ, themselves outputs 2i and 2i + 1 of the stream that belongs to the
+seed. A step owns 2¹⁶ values of n: the first half for the environment, the second for the policy.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastpg import simd
+from fastpg.dispatch import compiled_form, inline
+
+MAX_SEED = 2**64 - 1
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: SplitMix64's default increment
+_STEP_BITS = np.uint64(16)
+_POLICY_BITS = np.uint64(15)
+
+
+class Rng(NamedTuple):
+    """The random numbers of one time step of one trajectory: draw j is ``mix64(key + j · gamma)``."""
+
+    key: np.uint64
+    gamma: np.uint64
+
+
+@inline
+def mix64(z):
+    """SplitMix64's output function: David Stafford's variant 13 of MurmurHash3's finaliser."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@inline
+def mix_gamma(z):
+    """An odd increment with enough changes of bit for SplitMix64 (Steele et al. 2014, figure 16)."""
+    z = (z ^ (z >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    z = (z ^ (z >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    z = (z ^ (z >> np.uint64(33))) | np.uint64(1)
+    return z ^ np.uint64(0xAAAAAAAAAAAAAAAA) if _count_ones(z ^ (z >> np.uint64(1))) < np.uint64(24) else z
+
+
+@inline
+def _count_ones(z):
+    z = z - ((z >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    z = (z & np.uint64(0x3333333333333333)) + ((z >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    z = (z + (z >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (z * np.uint64(0x0101010101010101)) >> np.uint64(56)
+
+
+@inline
+def seed_key(seed):
+    """Return the key (uint64) of the stream of streams that belongs to a seed (uint64)."""
+    return mix64(seed + _GOLDEN)
+
+
+@inline
+def trajectory_rng(key, trajectory):
+    """Return the random numbers for the reset of trajectory number `trajectory`, under a `seed_key`."""
+    n = np.uint64(trajectory) << np.uint64(1)
+    return Rng(mix64(key + _GOLDEN * n), mix_gamma(key + _GOLDEN * (n + np.uint64(1))))
+
+
+@inline
+def next_step(rng):
+    """Return the random numbers of the following time step (the reset counts as one)."""
+    return Rng(rng.key + (rng.gamma << _STEP_BITS), rng.gamma)
+
+
+@inline
+def policy_rng(rng):
+    """Return the policy's share of the random numbers of this time step."""
+    return Rng(rng.key + (rng.gamma << _POLICY_BITS), rng.gamma)
+
+
+@inline
+def _uniform(rng, j):
+    bits = mix64(rng.key + rng.gamma * np.uint64(j))
+    # 52 random bits as the mantissa of a number in [1, 2): no conversion from integer to float, for
+    # which AVX2 has no packed instruction.
+    return simd.float_from_bits((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)) - 1.0
+
+
+def uniform(rng, j):
+    """Return draw j of this step, uniform on {0, 2⁻⁵², ..., 1 - 2⁻⁵²}.
+
+    Parameters
+    ----------
+    rng : Rng or numpy.random.Generator
+        A generator may stand in, in ordinary Python only; it ignores `j`.
+    j : int
+        Number of the draw, 0 <= j < 32768. The same number gives the same value again.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng.random()
+    return float(_uniform(rng, j))
+
+
+@compiled_form(uniform)
+def _(rng, j):
+    return lambda rng, j: _uniform(rng, j)
+
+
+def integer(rng, j, n):
+    """Return draw j of this step, uniform on {0, ..., n - 1} (to n · 2⁻⁵²)."""
+    return int(uniform(rng, j) * n)
+
+
+@compiled_form(integer)
+def _(rng, j, n):
+    return lambda rng, j, n: np.int64(_uniform(rng, j) * n)
+
+
+def categorical(rng, j, probabilities):
+    """Return an index a with probability ``probabilities[a]``, by inversion of draw j.
+
+    In ordinary Python, `probabilities` may have batch axes, shape (..., A), if `rng` is a NumPy
+    generator. The last index takes what rounding leaves over, so that it never falls off the end.
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim == 1:
+        draw = uniform(rng, j)
+    elif isinstance(rng, np.random.Generator):
+        draw = rng.random(probabilities.shape[:-1])
+    else:
+        raise ValueError("a batch of probabilities needs a numpy.random.Generator for rng")
+    below = np.cumsum(probabilities[..., :-1], axis=-1) <= np.asarray(draw)[..., np.newaxis]
+    index = below.sum(axis=-1)
+    return int(index) if probabilities.ndim == 1 else index
+
+
+@inline
+def _categorical(rng, j, probabilities):
+    draw = _uniform(rng, j)
+    index = 0
+    cumulated = 0.0
+    for a in range(len(probabilities) - 1):
+        cumulated += probabilities[a]
+        index += 1 if cumulated <= draw else 0
+    return index
+
+
+@compiled_form(categorical)
+def _(rng, j, probabilities):
+    return lambda rng, j, probabilities: _categorical(rng, j, probabilities)

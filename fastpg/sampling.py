@@ -1,0 +1,73 @@
+"""Running trajectories from Python: chunks, blocks, threads, and the order of the sums."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numba
+import numpy as np
+
+from fastpg.lanes import MAX_LANES, simulate_chunks
+from fastpg.random import seed_key
+
+_MIN_CHUNKS = 8
+_MAX_CHUNK = 4096
+_MAX_CHUNK_STEPS = 2**21  # about 0.05 s, so that a block of a few chunks is interruptible
+_BLOCK_SECONDS = 0.2
+
+# The workqueue threading layer aborts the process when two threads enter it (numba#8563).
+_kernel_lock = threading.Lock()
+
+
+def chunk_size(n_trajectories: int, horizon: int) -> int:
+    """Return how many trajectories one thread simulates in a go.
+
+    A function of the arguments alone, never of the threads: chunks are summed in order, so every
+    result is bitwise the same for any number of threads.
+    """
+    size = min(_MAX_CHUNK, max(MAX_LANES, _MAX_CHUNK_STEPS // horizon))
+    return max(1, min(size, -(-n_trajectories // _MIN_CHUNKS)))
+
+
+def sample(
+    env, policy, theta, accumulator, shape, *, n_trajectories, horizon, seed, first_trajectory=0, threads=None
+) -> Iterator[tuple[int, np.ndarray, int]]:
+    """Simulate and yield block after block: (trajectories done, totals, steps of the block).
+
+    `totals` has the shape (chunks of the block, *shape). A native call cannot be interrupted, so a
+    block takes about a quarter of a second; between two blocks Python handles Ctrl-C and progress.
+    """
+    size = chunk_size(n_trajectories, horizon)
+    n_chunks = -(-n_trajectories // size)
+    parameters = tuple(theta.tolist())
+    key = np.uint64(seed_key(np.uint64(seed)))
+    done, block = 0, _MIN_CHUNKS
+    while done < n_chunks:
+        block = min(block, n_chunks - done)
+        totals = np.zeros((block, *shape))
+        n_steps = np.zeros(block, np.int64)
+        with _kernel_lock:
+            before = numba.get_num_threads()
+            numba.set_num_threads(threads or before)
+            try:
+                started = time.perf_counter()
+                simulate_chunks(
+                    env,
+                    policy,
+                    parameters,
+                    accumulator,
+                    horizon,
+                    key,
+                    first_trajectory,
+                    done * size,
+                    n_trajectories,
+                    size,
+                    totals,
+                    n_steps,
+                )
+                seconds = time.perf_counter() - started
+            finally:
+                numba.set_num_threads(before)
+        done += block
+        yield min(done * size, n_trajectories), totals, int(n_steps.sum())
+        block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block))

@@ -1,0 +1,249 @@
+"""Short vectors of fixed length: tuples in compiled code, NumPy arrays in ordinary Python.
+
+A policy is written once, with these functions. In a kernel the lengths are part of the types, every
+loop is unrolled while the machine code is generated, and no array is ever allocated; in ordinary
+Python the same text works on NumPy arrays, where all but the last axis are batch axes.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastpg import simd
+from fastpg.dispatch import compiled_form, inline
+
+_FLAGS = ("contract", "nsz")
+
+
+def affine(theta, x):
+    """Return ``y_a = Σ_f theta[a, f] x_f + theta[a, F]``, with shape (..., A).
+
+    `theta` holds the A rows (F weights and a bias each) one after the other, shape (A·(F+1),);
+    `x` has shape (..., F). A follows from the two lengths.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    rows = np.reshape(theta, (-1, x.shape[-1] + 1))
+    return x @ rows[:, :-1].T + rows[:, -1]
+
+
+def softmax(logits):
+    """Return ``p_a = exp(l_a) / Σ_b exp(l_b)``, shape (..., A), without overflow for any finite logits."""
+    logits = np.asarray(logits)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def indicator_minus(index, x):
+    """Return ``1{a = index} - x_a``, shape (..., A)."""
+    x = np.asarray(x)
+    return (np.arange(x.shape[-1]) == np.asarray(index)[..., np.newaxis]) - x
+
+
+def outer_with_bias(e, x):
+    """Return the products ``e_a (x_1, ..., x_F, 1)`` in the layout of `affine`, shape (..., A·(F+1))."""
+    e, x = np.asarray(e), np.asarray(x, dtype=np.float64)
+    features = np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+    products = e[..., :, np.newaxis] * features[..., np.newaxis, :]
+    return products.reshape(*products.shape[:-2], -1)
+
+
+def argmax(x):
+    """Return the index of the largest component (the first of several), shape (...)."""
+    return np.argmax(x, axis=-1)
+
+
+def add(x, y):
+    """Return ``x + y``."""
+    return np.add(x, y)
+
+
+def zeros_like(x):
+    """Return a vector of zeros, as long as `x`."""
+    return np.zeros(np.shape(x))
+
+
+def floats(x):
+    """Return the components (numbers or booleans) as float64."""
+    return np.asarray(x, dtype=np.float64)
+
+
+def _elements(builder, vector, length):
+    return [builder.extract_value(vector, i) for i in range(length)]
+
+
+def _vector(length):
+    return types.UniTuple(types.float64, length)
+
+
+@intrinsic
+def _affine(typing, theta, x):
+    n = len(x)
+    rows = len(theta) // (n + 1)
+
+    def codegen(context, builder, signature, args):
+        weights = _elements(builder, args[0], len(theta))
+        inputs = _elements(builder, args[1], n)
+        outputs = []
+        for row in range(rows):
+            *row_weights, total = weights[row * (n + 1) : (row + 1) * (n + 1)]
+            for weight, value in zip(row_weights, inputs, strict=True):
+                total = builder.fadd(total, builder.fmul(weight, value, flags=_FLAGS), flags=_FLAGS)
+            outputs.append(total)
+        return cgutils.pack_array(builder, outputs)
+
+    return _vector(rows)(theta, x), codegen
+
+
+@intrinsic
+def _outer_with_bias(typing, e, x):
+    def codegen(context, builder, signature, args):
+        inputs = _elements(builder, args[1], len(x))
+        outputs = []
+        for factor in _elements(builder, args[0], len(e)):
+            outputs += [builder.fmul(factor, value, flags=_FLAGS) for value in inputs] + [factor]
+        return cgutils.pack_array(builder, outputs)
+
+    return _vector(len(e) * (len(x) + 1))(e, x), codegen
+
+
+@intrinsic
+def _add(typing, x, y):
+    def codegen(context, builder, signature, args):
+        pairs = zip(_elements(builder, args[0], len(x)), _elements(builder, args[1], len(y)), strict=True)
+        return cgutils.pack_array(builder, [builder.fadd(a, b, flags=_FLAGS) for a, b in pairs])
+
+    return x(x, y), codegen
+
+
+@intrinsic
+def _zeros_like(typing, x):
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return _vector(len(x))(x), codegen
+
+
+@intrinsic
+def _floats(typing, x):
+    def codegen(context, builder, signature, args):
+        values = _elements(builder, args[0], len(x))
+        converted = [
+            context.cast(builder, value, ty, types.float64) for value, ty in zip(values, x, strict=True)
+        ]
+        return cgutils.pack_array(builder, converted)
+
+    return _vector(len(x))(x), codegen
+
+
+@intrinsic
+def _replace(typing, x, index, value):
+    def codegen(context, builder, signature, args):
+        vector, chosen, new = args
+        values = [
+            builder.select(builder.icmp_signed("==", chosen, ir.Constant(chosen.type, i)), new, old)
+            for i, old in enumerate(_elements(builder, vector, len(x)))
+        ]
+        return cgutils.pack_array(builder, values)
+
+    return x(x, types.intp, types.float64), codegen
+
+
+@intrinsic
+def _indicator_minus(typing, index, x):
+    def codegen(context, builder, signature, args):
+        one, zero = (context.get_constant(types.float64, value) for value in (1.0, 0.0))
+        outputs = []
+        for i, value in enumerate(_elements(builder, args[1], len(x))):
+            chosen = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, i))
+            outputs.append(builder.fsub(builder.select(chosen, one, zero), value, flags=_FLAGS))
+        return cgutils.pack_array(builder, outputs)
+
+    return x(types.intp, x), codegen
+
+
+@inline
+def _largest(x):
+    best = x[0]
+    for i in range(1, len(x)):
+        best = max(best, x[i])
+    return best
+
+
+@inline
+def _softmax(logits):
+    largest = _largest(logits)
+    weights = logits
+    total = 0.0
+    for a in range(len(logits)):
+        weight = simd.exp(logits[a] - largest)
+        weights = _replace(weights, a, weight)
+        total += weight
+    for a in range(len(logits)):
+        weights = _replace(weights, a, weights[a] / total)
+    return weights
+
+
+@inline
+def _softmax_of_two(logits):
+    """The logistic function of the difference: one exponential in place of two."""
+    difference = logits[0] - logits[1]
+    weight = simd.exp(-abs(difference))
+    larger = 1.0 / (1.0 + weight)
+    smaller = weight * larger
+    first = larger if difference > 0.0 else smaller
+    second = smaller if difference > 0.0 else larger
+    return first, second
+
+
+@inline
+def _argmax(x):
+    index = 0
+    best = x[0]
+    for i in range(1, len(x)):
+        index = i if x[i] > best else index
+        best = max(best, x[i])
+    return index
+
+
+@compiled_form(affine)
+def _(theta, x):
+    return lambda theta, x: _affine(theta, x)
+
+
+@compiled_form(softmax)
+def _(logits):
+    if len(logits) == 2:
+        return lambda logits: _softmax_of_two(logits)
+    return lambda logits: _softmax(logits)
+
+
+@compiled_form(indicator_minus)
+def _(index, x):
+    return lambda index, x: _indicator_minus(index, x)
+
+
+@compiled_form(outer_with_bias)
+def _(e, x):
+    return lambda e, x: _outer_with_bias(e, x)
+
+
+@compiled_form(argmax)
+def _(x):
+    return lambda x: _argmax(x)
+
+
+@compiled_form(add)
+def _(x, y):
+    return lambda x, y: _add(x, y)
+
+
+@compiled_form(zeros_like)
+def _(x):
+    return lambda x: _zeros_like(x)
+
+
+@compiled_form(floats)
+def _(x):
+    return lambda x: _floats(x)
