@@ -107,7 +107,10 @@ class CartPole(NamedTuple):
         import gymnasium
 
         twin = gymnasium.make(
-            "CartPole-v1", render_mode=render_mode, sutton_barto_reward=self.sutton_barto_reward
+            "CartPole-v1",
+            max_episode_steps=self.horizon,
+            render_mode=render_mode,
+            sutton_barto_reward=self.sutton_barto_reward,
         )
         cart = twin.unwrapped
         for name in self._fields[:8]:
@@ -116,3 +119,10 @@ class CartPole(NamedTuple):
         cart.polemass_length = self.masspole * self.length
         cart.kinematics_integrator = "semi-implicit euler" if self.semi_implicit else "euler"
         return twin
+
+
+class CartPoleV0(CartPole):
+    """CartPole-v0: the same with a horizon of 200 steps."""
+
+    __slots__ = ()
+    horizon = 200

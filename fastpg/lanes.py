@@ -243,7 +243,7 @@ def begin(env, policy, theta, accumulator, key, base, number):
     state = env.reset(rng)
     rng = next_step(rng)
     # The first action is drawn here for its type alone; `act` draws it again, and LLVM removes this one.
-    action = policy.sample(theta, observation_of(env, state), policy_rng(rng))
+    action = accumulator.choose(policy, theta, observation_of(env, state), policy_rng(rng))
     return Trajectory(state, action, rng, 0, number, accumulator.start(theta))
 
 
@@ -251,7 +251,7 @@ def begin(env, policy, theta, accumulator, key, base, number):
 def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = observation_of(env, trajectory.state)
-    action = policy.sample(theta, observation, policy_rng(trajectory.rng))
+    action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
     score = policy.score(theta, observation, action)
     trace = accumulator.acted(trajectory.trace, score)
     return Trajectory(

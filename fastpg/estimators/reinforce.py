@@ -53,7 +53,10 @@ class Trace(NamedTuple):
 class ScoresAndReturns(NamedTuple):
     """Accumulates the sums above; compiled into the lanes."""
 
-    weight: float = 1.0  # a NamedTuple needs a field to have a type of its own
+    groups: int = GROUPS  # a power of two
+
+    def choose(self, policy, theta, observation, rng):
+        return policy.sample(theta, observation, rng)
 
     def start(self, theta):
         return Trace(vectors.zeros_like(theta), 0.0)
@@ -65,7 +68,7 @@ class ScoresAndReturns(NamedTuple):
         return Trace(trace.score, trace.total + reward)
 
     def finish(self, totals, trace, length, number):
-        group = totals[number & (GROUPS - 1)]
+        group = totals[number & (self.groups - 1)]
         n = len(trace.score)
         total = trace.total
         for p in range(n):

@@ -1,0 +1,76 @@
+"""Checks at the border: what every public function refuses, and how it says so."""
+
+import operator
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastpg.random import MAX_SEED
+
+MAX_HORIZON = 2**40
+
+
+def check_environment(env: Any) -> None:
+    """Raise TypeError unless `env` is a NamedTuple with an environment's methods and attributes."""
+    if isinstance(env, str):
+        raise TypeError(f"env={env!r}: must be an environment, not a name; use fastpg.make({env!r})")
+    _check_named_tuple("env", env, ("reset", "observe", "step", "action_space", "horizon"))
+
+
+def check_policy(policy: Any) -> None:
+    """Raise TypeError unless `policy` is a NamedTuple with a policy's methods."""
+    _check_named_tuple("policy", policy, ("sample", "score", "n_parameters"))
+
+
+def _check_named_tuple(name, value, members):
+    if not (isinstance(value, tuple) and hasattr(value, "_fields")):
+        raise TypeError(f"{name}={value!r}: must be an instance of a typing.NamedTuple class")
+    missing = [member for member in members if not hasattr(type(value), member)]
+    if missing:
+        raise TypeError(f"{name}={value!r}: {type(value).__name__} lacks {', '.join(missing)}")
+
+
+def check_theta(policy: Any, theta: Any) -> np.ndarray:
+    """Return θ as a contiguous float64 vector of the policy's length, or raise."""
+    try:
+        array = np.ascontiguousarray(theta, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"theta: must be an array of {policy.n_parameters} numbers ({error})") from None
+    if np.shape(theta) != (policy.n_parameters,):
+        raise ValueError(f"theta: has shape {np.shape(theta)}, must have ({policy.n_parameters},)")
+    if not np.isfinite(array).all():
+        where = np.flatnonzero(~np.isfinite(array))
+        raise ValueError(f"theta: must be finite, but theta[{where[0]}] is {array[where[0]]}")
+    return array
+
+
+def check_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return an integer within bounds, or raise."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        integer = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: must be an integer") from None
+    if integer < minimum or (maximum is not None and integer > maximum):
+        allowed = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+        raise ValueError(f"{name}={value!r}: must be {allowed}")
+    return integer
+
+
+def check_horizon(env: Any, horizon: Any) -> int:
+    """Return the horizon, the environment's own if none is given, or raise."""
+    return check_integer("horizon", env.horizon if horizon is None else horizon, 1, MAX_HORIZON)
+
+
+def check_seed(seed: Any) -> int:
+    """Return the seed, or raise."""
+    return check_integer("seed", seed, 0, MAX_SEED)
+
+
+def check_threads(threads: Any) -> int | None:
+    """Return the number of threads (None: as many as Numba is set to use), or raise."""
+    if threads is None:
+        return None
+    return check_integer("threads", threads, 1, numba.config.NUMBA_NUM_THREADS)

@@ -1,0 +1,121 @@
+"""What an environment is, and making one by name.
+
+An environment is a NamedTuple: its fields are its parameters, its methods its dynamics, written in
+plain Python over scalars. That class runs in ordinary Python, step by step in a debugger, and is
+compiled into every estimator::
+
+    class State(NamedTuple): ...                      # floats, integers, booleans
+
+    class MyEnvironment(NamedTuple):
+        gravity: float = 9.8                          # a parameter; changing it recompiles nothing
+        horizon = 500                                 # Gymnasium's time limit; no annotation, so no field
+        observation_space = Box(...)                  # Gymnasium spaces; or properties
+        action_space = Discrete(2)
+        def reset(self, rng): return State(...)
+        def observe(self, state): return state.x, state.x_dot
+        def step(self, state, action, rng): return State(...), reward, terminated
+
+`rng` gives random numbers: ``fastpg.random.uniform(rng, 0)``, ``uniform(rng, 1)``, ... are the draws of
+this step. Functions that the methods call live at module level under ``fastpg.inline``. A class like
+this works with every function of fastpg as it is; registration only gives it a name.
+"""
+
+import difflib
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+class Spec(NamedTuple):
+    """An entry of the registry."""
+
+    id: str
+    entry_point: str | Callable[..., Any]
+    parameters: dict[str, Any]
+
+    def environment_class(self) -> Any:
+        """Return the class, imported if need be."""
+        return load_class(self.entry_point) if isinstance(self.entry_point, str) else self.entry_point
+
+
+registry: dict[str, Spec] = {}
+"""All environments that `make` knows, by id."""
+
+
+def register(
+    id: str,  # as gymnasium.register calls it
+    entry_point: str | Callable[..., Any],
+    **parameters: Any,
+) -> None:
+    """Give an environment a name for `make`.
+
+    Parameters
+    ----------
+    id : str
+        The name, with a version as Gymnasium has it: "Name-v0".
+    entry_point : class or str
+        The NamedTuple class, or "module:Class", imported when it is first made.
+    **parameters
+        Values of the fields under this name, if not the class's defaults.
+    """
+    if not isinstance(id, str) or not id:
+        raise ValueError(f"id={id!r}: must be a name such as 'Name-v0'")
+    registry[id] = Spec(id, entry_point, parameters)
+
+
+def make(id: str, **parameters: Any) -> Any:
+    """Return the environment of that name: an immutable NamedTuple of its parameters.
+
+    Raises
+    ------
+    ValueError
+        If there is no such environment, or a parameter is NaN or infinite.
+    TypeError
+        If a parameter does not exist, or is not of the kind of its default.
+
+    Examples
+    --------
+    >>> import fastpg
+    >>> fastpg.make("CartPole-v1", gravity=3.7).gravity
+    3.7
+    """
+    if id not in registry:
+        near = difflib.get_close_matches(str(id), registry, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(registry))}."
+        raise ValueError(f"id={id!r}: there is no such environment; {hint}")
+    spec = registry[id]
+    cls = spec.environment_class()
+    values = {name: checked_parameter(cls, name, value) for name, value in parameters.items()}
+    return cls(**{**spec.parameters, **values})
+
+
+def load_class(path: str) -> Any:
+    """Return the class named "module:Class"."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def checked_parameter(cls: Any, name: str, value: Any) -> Any:
+    """Return a parameter as its field's type has it, or raise."""
+    if name not in cls._fields:
+        near = difflib.get_close_matches(name, cls._fields, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(cls._fields)}."
+        raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
+    default = cls._field_defaults.get(name)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}={value!r}: must be True or False")
+        return value
+    if isinstance(default, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name}={value!r}: must be a number, like the default {default!r}")
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value!r}: must be finite")
+        if isinstance(default, int) and value != int(value):
+            raise TypeError(f"{name}={value!r}: must be an integer, like the default {default!r}")
+        return type(default)(value)
+    return value
+
+
+register("CartPole-v0", "fastpg.envs.cartpole:CartPoleV0")
+register("CartPole-v1", "fastpg.envs.cartpole:CartPole")
