@@ -5,19 +5,31 @@ from fastpg.environment import make, register, registry
 from fastpg.estimators.estimate import Estimate, policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
+from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
 from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.runs import Run, load
+from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "REINFORCE",
+    "SGD",
+    "Adam",
     "Estimate",
     "Evaluation",
+    "LinearSchedule",
+    "Momentum",
+    "Run",
     "SoftmaxLinear",
+    "TrainingDiverged",
+    "TrainingInterrupted",
     "evaluate",
     "inline",
+    "load",
     "make",
     "policy_gradient",
     "register",
     "registry",
+    "train",
 ]

@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+
 class Spec(NamedTuple):
     """An entry of the registry."""
 

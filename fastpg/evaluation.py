@@ -68,18 +68,23 @@ class ReturnsAndLengths(NamedTuple):
     rows: int  # a power of two, so that the row of a number is a mask away
 
     def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
         return policy.sample(theta, observation, rng)
 
     def start(self, theta):
+        """Return the trace of a trajectory that has not begun."""
         return Total(0.0)
 
     def acted(self, trace, score):
+        """Return the trace after an action: the score is not used, and LLVM removes it."""
         return trace
 
     def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
         return Total(trace.value + reward)
 
     def finish(self, totals, trace, length, number):
+        """Write a finished trajectory's return and length into its row."""
         row = number & (self.rows - 1)
         totals[row, 0] = trace.value
         totals[row, 1] = length
@@ -91,6 +96,7 @@ class ReturnsOfMode(ReturnsAndLengths):
     __slots__ = ()
 
     def choose(self, policy, theta, observation, rng):
+        """Return the most probable action."""
         return policy.mode(theta, observation)
 
 

@@ -254,9 +254,7 @@ def act(env, policy, theta, accumulator, trajectory):
     action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
     score = policy.score(theta, observation, action)
     trace = accumulator.acted(trajectory.trace, score)
-    return Trajectory(
-        trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace
-    )
+    return Trajectory(trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace)
 
 
 @inline
@@ -265,9 +263,7 @@ def move(env, accumulator, trajectory, horizon):
     state, reward, terminated = env.step(trajectory.state, trajectory.action, trajectory.rng)
     time = trajectory.time + 1
     trace = accumulator.rewarded(trajectory.trace, float(reward))
-    moved = Trajectory(
-        state, trajectory.action, next_step(trajectory.rng), time, trajectory.number, trace
-    )
+    moved = Trajectory(state, trajectory.action, next_step(trajectory.rng), time, trajectory.number, trace)
     return moved, bool(terminated) | (time >= horizon)
 
 

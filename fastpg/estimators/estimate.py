@@ -128,4 +128,7 @@ def policy_gradient(
             progress(done)
     gradient, standard_error = estimator.gradient(sums, n)
     seconds = time.perf_counter() - started
-    return Estimate(gradient, standard_error, *estimator.returns(sums, n), n, n_steps, seconds)
+    mean_return, return_standard_error, mean_length = estimator.returns(sums, n)
+    return Estimate(
+        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
+    )

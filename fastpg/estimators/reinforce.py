@@ -56,18 +56,23 @@ class ScoresAndReturns(NamedTuple):
     groups: int = GROUPS  # a power of two
 
     def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
         return policy.sample(theta, observation, rng)
 
     def start(self, theta):
+        """Return the trace of a trajectory that has not begun."""
         return Trace(vectors.zeros_like(theta), 0.0)
 
     def acted(self, trace, score):
+        """Return the trace after an action with this score."""
         return Trace(vectors.add(trace.score, score), trace.total)
 
     def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
         return Trace(trace.score, trace.total + reward)
 
     def finish(self, totals, trace, length, number):
+        """Add a finished trajectory to the sums."""
         group = totals[number & (self.groups - 1)]
         n = len(trace.score)
         total = trace.total

@@ -39,7 +39,9 @@ class SoftmaxLinear(NamedTuple):
 
         observations, actions = env.observation_space, env.action_space
         if not (isinstance(observations, Box) and len(observations.shape) == 1):
-            raise ValueError(f"env: SoftmaxLinear needs a one-dimensional Box observation, not {observations}")
+            raise ValueError(
+                f"env: SoftmaxLinear needs a one-dimensional Box observation, not {observations}"
+            )
         if not isinstance(actions, Discrete):
             raise ValueError(f"env: SoftmaxLinear needs Discrete actions, not {actions}")
         return cls(observations.shape[0], int(actions.n), int(actions.start))

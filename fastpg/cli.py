@@ -1,0 +1,326 @@
+"""The command line: train, evaluate, gradient, envs."""
+
+import enum
+import logging
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+import fastpg
+from fastpg.runs import check_output
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(
+        f"the command line needs the extra 'cli' ({error}): pip install -e '.[cli]' in fastpg's checkout"
+    )
+
+app = typer.Typer(
+    help="Policy gradients on a CPU, fast and right.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+console = Console(highlight=False, soft_wrap=True)
+
+
+class Optimizer(str, enum.Enum):
+    """How θ follows the gradient."""
+
+    adam = "adam"
+    momentum = "momentum"
+    sgd = "sgd"
+
+
+class Baseline(str, enum.Enum):
+    """What is subtracted from the return."""
+
+    none = "none"
+    mean = "mean"
+    optimal = "optimal"
+
+
+Environment = Annotated[str, typer.Argument(help="Id of the environment; `fastpg envs` lists them.")]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--param", help="Parameter of the environment, name=value; repeatable.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Threads = Annotated[int | None, typer.Option(help="Threads; all cores unless given.", show_default="all")]
+Horizon = Annotated[
+    int | None, typer.Option(help="Steps at which an episode is cut.", show_default="the environment's")
+]
+Deterministic = Annotated[bool, typer.Option(help="Take the most probable action, not a random one.")]
+
+
+@app.command()
+def train(
+    env: Environment,
+    updates: Annotated[int, typer.Option(help="Updates of θ.")] = 100,
+    trajectories: Annotated[int, typer.Option(help="Trajectories an update.")] = 1000,
+    learning_rate: Annotated[float, typer.Option(help="Step size α.")] = 0.1,
+    final_learning_rate: Annotated[
+        float | None,
+        typer.Option(help="α of the last update, reached in equal steps.", show_default="constant"),
+    ] = None,
+    optimizer: Annotated[Optimizer, typer.Option(help="Optimizer.")] = Optimizer.adam,
+    baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.mean,
+    seed: Seed = 0,
+    threads: Threads = None,
+    horizon: Horizon = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory for the run; must be new.", show_default="runs/ENV-DATE-TIME"),
+    ] = None,
+    param: Parameters = None,
+    episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation in Gymnasium.")] = 100,
+) -> None:
+    """Train a softmax-linear policy with REINFORCE, evaluate it in Gymnasium, and keep the run."""
+    out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with _plain_errors():
+        environment = _make(env, param)
+        policy = fastpg.SoftmaxLinear.for_env(environment)
+        check_output(out)
+        fastpg.arguments.check_integer("episodes", episodes, 1)
+        rate: fastpg.optimizers.Schedule = learning_rate
+        if final_learning_rate is not None:
+            rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
+        kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}
+        settings: dict[str, Any] = {
+            "n_updates": updates,
+            "n_trajectories": trajectories,
+            "optimizer": kinds[optimizer.value](rate),
+            "seed": seed,
+            "threads": threads,
+            "horizon": horizon,
+        }
+        interrupted = None
+        started = time.perf_counter()
+        try:
+            with _training_progress(updates) as progress:
+                estimator = fastpg.REINFORCE(baseline.value)
+                run = fastpg.train(environment, policy, estimator, progress=progress, **settings)
+        except (fastpg.TrainingInterrupted, fastpg.TrainingDiverged) as stop:
+            interrupted, run = stop, stop.run
+        if interrupted is not None:
+            _stop_early(interrupted, run, out)
+        seconds = time.perf_counter() - started
+        n_steps = int(run.history["n_steps"][-1])
+        console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
+        _evaluate_in_gymnasium(run, episodes, seed, deterministic=False)
+        run.save(out)
+    console.print(
+        f"run kept in [bold]{out}[/bold] (policy.npz, history.csv, config.json, learning_curve.png)"
+    )
+    console.print(f"watch it: fastpg evaluate {out} --render {out / 'episode.gif'}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Directory of a run.")],
+    episodes: Annotated[int, typer.Option(help="Episodes.")] = 100,
+    seed: Seed = 0,
+    deterministic: Deterministic = False,
+    render: Annotated[
+        Path | None, typer.Option(help="Record one more episode to this .gif or .mp4.", show_default="none")
+    ] = None,
+) -> None:
+    """Play a trained policy in Gymnasium's own environment, and record it with its renderer."""
+    from fastpg.interop.gymnasium import check_recording, record
+
+    with _plain_errors():
+        loaded = fastpg.load(run)
+        if render is not None:
+            check_recording(render)
+        _evaluate_in_gymnasium(loaded, episodes, seed, deterministic)
+        if render is not None:
+            with console.status("recording an episode"):
+                total = record(
+                    loaded.env, loaded.policy, loaded.theta, render, seed=seed, deterministic=deterministic
+                )
+            console.print(f"recorded an episode of return {total:g} in [bold]{render}[/bold]")
+
+
+@app.command()
+def gradient(
+    env: Environment,
+    trajectories: Annotated[int, typer.Option(help="Trajectories.")] = 1_000_000,
+    run: Annotated[
+        Path | None, typer.Option(help="Take θ from this run.", show_default="the uniform policy, θ = 0")
+    ] = None,
+    baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.none,
+    seed: Seed = 0,
+    threads: Threads = None,
+    horizon: Horizon = None,
+    param: Parameters = None,
+) -> None:
+    """Estimate the policy gradient, with its standard errors and the throughput."""
+    with _plain_errors():
+        environment = _make(env, param)
+        policy = fastpg.SoftmaxLinear.for_env(environment)
+        theta = policy.initial() if run is None else fastpg.load(run).theta
+        options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
+        estimator = fastpg.REINFORCE(baseline.value)
+        with _compile_notice():
+            fastpg.policy_gradient(environment, policy, theta, estimator, n_trajectories=2, **options)
+        bar = Progress("estimating", BarColumn(), TimeRemainingColumn(), console=console, transient=True)
+        with bar:
+            task = bar.add_task("", total=trajectories)
+            estimate = fastpg.policy_gradient(
+                environment,
+                policy,
+                theta,
+                estimator,
+                n_trajectories=trajectories,
+                progress=lambda done: bar.update(task, completed=done),
+                **options,
+            )
+    table = Table("component", "gradient", "standard error", "gradient / error", title=f"∇J(θ), {env}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for i, (g, e) in enumerate(zip(estimate.gradient, estimate.standard_error, strict=True)):
+        table.add_row(str(i), f"{g:.6g}", f"{e:.2g}", f"{g / e:.1f}" if e > 0 else "–")
+    console.print(table)
+    console.print(f"mean return {_with_error(estimate)}, mean length {estimate.mean_length:.2f}")
+    console.print(
+        f"{estimate.n_trajectories:,} trajectories, {estimate.n_steps:,} steps in {estimate.seconds:.3f} s: "
+        f"{estimate.n_steps / estimate.seconds / 1e6:.1f} million steps a second"
+    )
+
+
+@app.command()
+def envs() -> None:
+    """List the environments that can be made, with their parameters and defaults."""
+    table = Table("id", "horizon", "parameters (defaults)")
+    for id, spec in sorted(fastpg.registry.items()):
+        cls = spec.environment_class()
+        defaults = {**cls._field_defaults, **spec.parameters}
+        table.add_row(id, str(cls.horizon), ", ".join(f"{k}={v:.6g}" for k, v in defaults.items()))
+    console.print(table)
+
+
+@contextmanager
+def _plain_errors():
+    """Errors at the border as one line and exit code 2, Ctrl-C as exit code 130."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        raise typer.Exit(130) from None
+
+
+def _make(env: str, param: list[str] | None) -> Any:
+    """The environment of that name, with the name=value pairs of the command line."""
+    values = {}
+    for pair in param or []:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--param {pair}: must be name=value")
+        values[name] = _parsed(text)
+    return fastpg.make(env, **values)
+
+
+def _parsed(text: str) -> Any:
+    """A value as Python writes it: true or false, an integer, a number; anything else is a text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@contextmanager
+def _compile_notice():
+    """Say so when a kernel is compiled: the first run of its kind takes seconds."""
+
+    class Notice(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("compiling"):
+                console.print("compiling for this machine (once; the kernel is kept for the next time)")
+
+    logger, handler = logging.getLogger("fastpg"), Notice()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _training_progress(updates: int):
+    """A progress bar over updates; yields the callback for `fastpg.train`."""
+    bar = Progress(
+        TextColumn("{task.completed}/{task.total} updates"),
+        BarColumn(),
+        TextColumn("return {task.fields[mean_return]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with _compile_notice(), bar:
+        task = bar.add_task("", total=updates, mean_return="–", speed="")
+
+        def progress(update, estimate):
+            speed = f"{estimate.n_steps / estimate.seconds / 1e6:.1f} M steps/s"
+            bar.update(task, completed=update + 1, mean_return=_with_error(estimate), speed=speed)
+
+        yield progress
+
+
+def _stop_early(reason, run, out):
+    """Keep what was finished, say where, and leave."""
+    if len(run.history) == 0:
+        console.print("stopped before the first update was finished; nothing to keep")
+    else:
+        run.save(out)
+        console.print(f"{len(run.history)} finished updates kept in [bold]{out}[/bold]")
+    interrupted = isinstance(reason, KeyboardInterrupt)
+    Console(stderr=True).print("interrupted" if interrupted else f"error: {reason}")
+    raise typer.Exit(130 if interrupted else 1)
+
+
+def _evaluate_in_gymnasium(run, episodes, seed, deterministic):
+    from fastpg.interop.gymnasium import play
+
+    with console.status("playing in Gymnasium"):
+        result = play(
+            run.env, run.policy, run.theta, episodes=episodes, seed=seed, deterministic=deterministic
+        )
+    solved = run.env.gymnasium_twin().spec.reward_threshold
+    verdict = ""
+    if solved is not None:
+        verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
+    console.print(
+        f"mean return in Gymnasium's own environment, {episodes} episodes: "
+        f"[bold]{_with_error(result)}[/bold]{verdict}"
+    )
+
+
+def _with_error(result) -> str:
+    error = result.return_standard_error
+    return f"{result.mean_return:.2f}" + ("" if np.isnan(error) else f" ± {error:.2f}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""fastpg beside other libraries, one file each."""

@@ -1,0 +1,204 @@
+"""A finished training run: its policy, its history, and how it is kept in a directory."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastpg.environment import load_class
+
+HISTORY = np.dtype(
+    [
+        ("update", np.int64),
+        ("n_steps", np.int64),  # environment steps, cumulated
+        ("seconds", np.float64),  # wall clock, cumulated
+        ("mean_return", np.float64),
+        ("return_standard_error", np.float64),
+        ("mean_length", np.float64),
+        ("gradient_norm", np.float64),  # Euclidean
+        ("gradient_error", np.float64),  # Euclidean norm of the standard errors
+        ("learning_rate", np.float64),
+    ]
+)
+
+_FILES = ("policy.npz", "history.csv", "config.json", "learning_curve.png")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `fastpg.train` returns and `fastpg.load` reads.
+
+    Attributes
+    ----------
+    env, policy, estimator, optimizer : NamedTuple
+    theta : float64 array, shape (n_parameters,)
+        After the last update.
+    history : structured array, shape (updates,)
+        A row an update, of the policy before it: ``run.history["mean_return"]``; fields: ``HISTORY``.
+    optimizer_state : tuple of arrays
+    n_trajectories, horizon, seed : int
+    """
+
+    env: Any
+    policy: Any
+    estimator: Any
+    optimizer: Any
+    theta: np.ndarray
+    history: np.ndarray
+    optimizer_state: tuple[np.ndarray, ...]
+    n_trajectories: int
+    horizon: int
+    seed: int
+
+    def config(self) -> dict[str, Any]:
+        """Return all settings as JSON has them."""
+        import fastpg
+
+        return {
+            "fastpg": fastpg.__version__,
+            "env": encode(self.env),
+            "policy": encode(self.policy),
+            "estimator": encode(self.estimator),
+            "optimizer": encode(self.optimizer),
+            "n_updates": len(self.history),
+            "n_trajectories": self.n_trajectories,
+            "horizon": self.horizon,
+            "seed": self.seed,
+        }
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the learning curve (matplotlib) and return its axes."""
+        from fastpg.plots import learning_curve
+
+        return learning_curve(self, ax)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the run to a new directory, whole or not at all.
+
+        ``policy.npz`` (θ and everything needed to load it), ``history.csv``, ``config.json`` and, where
+        matplotlib is installed, ``learning_curve.png``.
+
+        Raises
+        ------
+        ValueError
+            If `path` already holds something, or cannot be written.
+        """
+        target = check_output(path)
+        with _new_directory(target) as directory:
+            config = json.dumps(self.config(), indent=2)
+            state = {f"optimizer_state_{i}": array for i, array in enumerate(self.optimizer_state)}
+            arrays: dict[str, Any] = {"theta": self.theta, "history": self.history, "config": config, **state}
+            np.savez(directory / "policy.npz", **arrays)
+            (directory / "config.json").write_text(config + "\n")
+            with open(directory / "history.csv", "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(HISTORY.names or ())
+                writer.writerows(self.history.tolist())
+            if importlib.util.find_spec("matplotlib"):
+                from fastpg.plots import save
+
+                save(self.plot(), directory / "learning_curve.png")
+        return target
+
+
+def load(path: str | os.PathLike) -> Run:
+    """Return the run that `Run.save` wrote to a directory.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is damaged, or its environment's class is no longer there.
+    """
+    file = Path(path) / "policy.npz"
+    if not file.is_file():
+        raise ValueError(f"path={str(path)!r}: holds no run (there is no {file})")
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            config = json.loads(str(data["config"]))
+            state = [data[name] for name in data.files if name.startswith("optimizer_state_")]
+            return Run(
+                env=decode(config["env"]),
+                policy=decode(config["policy"]),
+                estimator=decode(config["estimator"]),
+                optimizer=decode(config["optimizer"]),
+                theta=data["theta"],
+                history=data["history"],
+                optimizer_state=tuple(state),
+                n_trajectories=config["n_trajectories"],
+                horizon=config["horizon"],
+                seed=config["seed"],
+            )
+    except Exception as error:
+        raise ValueError(f"path={str(path)!r}: the run cannot be read: {error}") from error
+
+
+def check_output(path: str | os.PathLike) -> Path:
+    """Return where a run may be written, or raise ValueError before any work is done for it."""
+    target = Path(path)
+    if target.exists():
+        if not target.is_dir():
+            raise ValueError(f"path={str(path)!r}: is a file, must be a new directory")
+        held = sorted(item.name for item in target.iterdir())
+        if held:
+            what = "a run" if set(_FILES) & set(held) else held[0]
+            raise ValueError(f"path={str(path)!r}: already holds {what}; choose a new directory")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=target.parent).cleanup()
+    except OSError as error:
+        raise ValueError(f"path={str(path)!r}: cannot be written ({error.strerror})") from None
+    return target
+
+
+@contextmanager
+def _new_directory(target: Path) -> Iterator[Path]:
+    """A directory to fill, which takes its name only once it is complete."""
+    directory = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        yield directory
+        directory.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        directory.rename(target)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def encode(value: Any) -> Any:
+    """Return a NamedTuple, array or scalar as JSON has it; what JSON cannot hold as its ``repr``."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        cls = type(value)
+        fields = {name: encode(item) for name, item in zip(value._fields, value, strict=True)}
+        return {"class": f"{cls.__module__}:{cls.__qualname__}", "fields": fields}
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": value.dtype.str}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [encode(item) for item in value]
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    return {"repr": repr(value)}
+
+
+def decode(value: Any) -> Any:
+    """Return what `encode` was given; None for what it could only describe."""
+    if isinstance(value, dict):
+        if "class" in value:
+            return load_class(value["class"])(**{n: decode(item) for n, item in value["fields"].items()})
+        if "array" in value:
+            return np.array(value["array"], dtype=value["dtype"])
+        return None
+    if isinstance(value, list):
+        return tuple(decode(item) for item in value)
+    return value
