@@ -25,7 +25,7 @@ class CartPole(NamedTuple):
     Reward       1 for every step, the failing one too; with `sutton_barto_reward`
                  0, and -1 for the failing one
     Start        all four uniform on [-0.05, 0.05)
-    End          \\|x\\| > `x_threshold` or \\|theta\\| > `theta_threshold_radians`
+    End          abs(x) > `x_threshold` or abs(theta) > `theta_threshold_radians`
     Horizon      500 steps (CartPole-v1), 200 (CartPole-v0)
     ===========  =====================================================================
 

@@ -48,6 +48,7 @@ class KernelCache(_Cache):
 
     @property
     def cache_path(self):
+        """The directory of all kernels."""
         return str(cache_directory())
 
     def enable(self):
@@ -60,6 +61,7 @@ class KernelCache(_Cache):
         return cache_directory() / f"{self._function.__name__}-{name}.nbc"
 
     def load_overload(self, sig, target_context):
+        """Return the compiled kernel for a signature, or None if it has to be compiled."""
         target_context.refresh()
         path = self._path(sig, target_context)
         try:
@@ -79,6 +81,7 @@ class KernelCache(_Cache):
         return None
 
     def save_overload(self, sig, data):
+        """Keep a compiled kernel."""
         if data.library.has_dynamic_globals or _defined_in_main(sig):
             return
         path = self._path(sig, data.target_context)

@@ -89,7 +89,7 @@ def train(
         policy = fastpg.SoftmaxLinear.for_env(environment)
         check_output(out)
         fastpg.arguments.check_integer("episodes", episodes, 1)
-        rate: fastpg.optimizers.Schedule = learning_rate
+        rate: Any = learning_rate
         if final_learning_rate is not None:
             rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
         kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}

@@ -21,7 +21,7 @@ from fastpg.random import (
 )
 
 # With the jit off these tests run the same code slowly, so on less of it.
-SIZE = 24 if numba.config.DISABLE_JIT else 100
+SIZE = 24 if numba.config.DISABLE_JIT else 1_000
 # Statistical tests have fixed seeds, so they pass for ever or never; the level was set beforehand.
 LEVEL = 1e-3
 
@@ -127,25 +127,26 @@ def test_draws_are_uniform(seed, policy):
         assert stats.chisquare(np.bincount(part, minlength=256)).pvalue > LEVEL
 
 
-def neighbours():
-    """Pairs of arrays whose entries come from neighbouring places of the generator."""
-    shape = (SIZE, 20, 25)
-    draws = table(np.uint64(7), *shape, False)
-    return {
-        "trajectories": (draws[:-1], draws[1:]),
-        "steps": (draws[:, :-1], draws[:, 1:]),
-        "draws": (draws[:, :, :-1], draws[:, :, 1:]),
-        "seeds": (draws, table(np.uint64(8), *shape, False)),
-        "seeds one bit apart": (draws, table(np.uint64(7 + 2**63), *shape, False)),
-        "environment and policy": (draws, table(np.uint64(7), *shape, True)),
-        "diagonal": (draws[:-1, 1:], draws[1:, :-1]),
-    }
+# Pairs of arrays whose entries come from neighbouring places of the generator.
+NEIGHBOURS = {
+    "trajectories": lambda draws: (draws()[:-1], draws()[1:]),
+    "steps": lambda draws: (draws()[:, :-1], draws()[:, 1:]),
+    "draws": lambda draws: (draws()[:, :, :-1], draws()[:, :, 1:]),
+    "diagonals": lambda draws: (draws()[:-1, 1:], draws()[1:, :-1]),
+    "environment and policy": lambda draws: (draws(), draws(policy=True)),
+    "seeds": lambda draws: (draws(), draws(seed=8)),
+    "seeds one bit apart": lambda draws: (draws(), draws(seed=7 + 2**63)),
+}
 
 
-@pytest.mark.parametrize("between", list(neighbours()))
+@pytest.mark.parametrize("between", NEIGHBOURS)
 def test_neighbouring_draws_are_independent(between):
     """Correlation within 4 standard errors; a 16 x 16 table of counts is uniform at 0.1 %."""
-    a, b = (part.ravel() for part in neighbours()[between])
+
+    def draws(seed=7, policy=False):
+        return table(np.uint64(seed), SIZE, 20, 25, policy)
+
+    a, b = (part.ravel() for part in NEIGHBOURS[between](draws))
     correlation = np.corrcoef(a, b)[0, 1]
     assert abs(correlation) <= 4 / np.sqrt(len(a))
     cells = (16 * a).astype(int) * 16 + (16 * b).astype(int)
