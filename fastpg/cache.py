@@ -8,6 +8,8 @@ rename: it is right or it is not there.
 """
 
 import hashlib
+import importlib
+import io
 import logging
 import os
 import pickle
@@ -16,6 +18,7 @@ import tempfile
 import types as python_types
 import warnings
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import llvmlite
@@ -82,10 +85,10 @@ class KernelCache(_Cache):
 
     def save_overload(self, sig, data):
         """Keep a compiled kernel."""
-        if data.library.has_dynamic_globals or _defined_in_main(sig):
+        if data.library.has_dynamic_globals or _has_local_class(sig):
             return
         path = self._path(sig, data.target_context)
-        payload = serialize.dumps(data._reduce())
+        payload = _pickled(data)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
@@ -139,9 +142,28 @@ def _type_names(signature) -> str:
     return ", ".join(cls.__name__ for cls in _classes(signature))
 
 
-def _defined_in_main(signature) -> bool:
-    """Whether a class lives in ``__main__``, whose classes cannot be named from another process."""
-    return any(cls.__module__ == "__main__" for cls in _classes(signature))
+class _Pickler(serialize.NumbaPickler):
+    """Pickles a NamedTuple class by name, also in ``__main__``: the type that loads it must be the same one."""
+
+    def reducer_override(self, obj):
+        if isinstance(obj, type) and hasattr(obj, "_fields"):
+            return _class_named, (obj.__module__, obj.__qualname__)
+        return super().reducer_override(obj)
+
+
+def _class_named(module, name):
+    return attrgetter(name)(importlib.import_module(module))
+
+
+def _pickled(result) -> bytes:
+    with io.BytesIO() as buffer:
+        _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(result._reduce())
+        return buffer.getvalue()
+
+
+def _has_local_class(signature) -> bool:
+    """Whether a class was made inside a function, so that no other process can name it."""
+    return any("<locals>" in cls.__qualname__ for cls in _classes(signature))
 
 
 def _covered(module: str) -> bool:
