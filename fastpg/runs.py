@@ -122,7 +122,7 @@ def load(path: str | os.PathLike) -> Run:
     if not file.is_file():
         raise ValueError(f"path={str(path)!r}: holds no run (there is no {file})")
     try:
-        with np.load(file, allow_pickle=False) as data:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as data:
             config = json.loads(str(data["config"]))
             state = [data[name] for name in data.files if name.startswith("optimizer_state_")]
             return Run(

@@ -115,7 +115,7 @@ def test_expected_score_is_zero(policy):
 @each_policy
 def test_log_prob_is_the_logarithm_of_the_probability(policy):
     theta, observations = theta_and_observations(policy)
-    log_probs = [policy.log_prob(theta, observations, action) for action in actions_of(policy)]
+    log_probs = [policy.log_prob(theta, observations, np.full(5, action)) for action in actions_of(policy)]
     pi = policy.probabilities(theta, observations)
     np.testing.assert_allclose(np.transpose(log_probs), np.log(pi), rtol=1e-13, atol=ROUNDING)
 

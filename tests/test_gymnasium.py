@@ -1,0 +1,52 @@
+"""Playing and recording in Gymnasium's own environment."""
+
+import numpy as np
+import pytest
+
+import fastpg
+from fastpg.interop.gymnasium import play, record
+
+
+def test_returns_agree_with_the_engine(env, policy, theta):
+    """The same policy in Gymnasium and in the engine: mean returns within 4 standard errors."""
+    played = play(env, policy, theta, episodes=300, seed=0)
+    simulated = fastpg.evaluate(env, policy, theta, n_trajectories=100_000, seed=0)
+    error = np.hypot(played.return_standard_error, simulated.return_standard_error)
+    assert abs(played.mean_return - simulated.mean_return) <= 4 * error
+    np.testing.assert_array_equal(played.returns, played.lengths)  # CartPole pays 1 a step
+
+
+def test_changed_parameters_reach_gymnasium(policy):
+    """Under ten times the gravity and a weak force, episodes are shorter in both."""
+    heavy = fastpg.make("CartPole-v1", gravity=98.0, force_mag=2.0)
+    played = play(heavy, policy, policy.initial(), episodes=200)
+    simulated = fastpg.evaluate(heavy, policy, policy.initial(), n_trajectories=10_000)
+    assert simulated.mean_return < 15
+    error = np.hypot(played.return_standard_error, simulated.return_standard_error)
+    assert abs(played.mean_return - simulated.mean_return) <= 4 * error
+
+
+def test_a_seed_fixes_what_is_played(env, policy, theta):
+    first, again, other = (play(env, policy, theta, episodes=5, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.returns, again.returns)
+    assert (first.returns != other.returns).any()
+
+
+def test_deterministic_play_takes_the_mode(env, policy):
+    """With θ = 0 the mode is action 0: the cart is pushed to the left until the pole falls."""
+    result = play(env, policy, policy.initial(), episodes=20, deterministic=True)
+    assert result.lengths.max() <= 11
+
+
+def test_recording(env, policy, tmp_path):
+    total = record(env, policy, policy.initial(), tmp_path / "episode.gif", deterministic=True)
+    assert total == 9 or 8 <= total <= 11
+    assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF8")
+    assert [path.name for path in tmp_path.iterdir()] == ["episode.gif"]
+
+
+def test_bad_recordings_are_refused(env, policy, tmp_path):
+    with pytest.raises(ValueError, match="a .gif or an .mp4"):
+        record(env, policy, policy.initial(), tmp_path / "episode.webm")
+    with pytest.raises(ValueError, match="there is no directory"):
+        record(env, policy, policy.initial(), tmp_path / "nowhere" / "episode.gif")

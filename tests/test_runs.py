@@ -1,0 +1,106 @@
+"""Runs on disk: the same after a round trip, written whole or not at all."""
+
+import csv
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fastpg
+from fastpg import runs
+
+
+@pytest.fixture(scope="module")
+def run(policy):
+    env = fastpg.make("CartPole-v1", gravity=3.7, semi_implicit=True)
+    return fastpg.train(env, policy, n_updates=3, n_trajectories=20, seed=2**64 - 1, horizon=77)
+
+
+def test_round_trip(run, tmp_path):
+    run.save(tmp_path / "run")
+    loaded = fastpg.load(tmp_path / "run")
+    for name in ("env", "policy", "estimator", "optimizer", "n_trajectories", "horizon", "seed"):
+        assert getattr(loaded, name) == getattr(run, name)
+        assert type(getattr(loaded, name)) is type(getattr(run, name))
+    np.testing.assert_array_equal(loaded.theta, run.theta)
+    np.testing.assert_array_equal(loaded.history, run.history)
+    np.testing.assert_array_equal(loaded.optimizer_state, run.optimizer_state)
+
+
+def test_files(run, tmp_path):
+    directory = run.save(tmp_path / "deep" / "run")
+    names = {"policy.npz", "history.csv", "config.json", "learning_curve.png"}
+    assert {path.name for path in directory.iterdir()} == names
+    with open(directory / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean_return"]) for row in rows] == run.history["mean_return"].tolist()
+    config = json.loads((directory / "config.json").read_text())
+    assert config["env"]["fields"]["gravity"] == 3.7
+    assert (directory / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_directory_that_holds_something_is_refused(run, tmp_path):
+    run.save(tmp_path / "run")
+    before = (tmp_path / "run" / "policy.npz").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run"):
+        run.save(tmp_path / "run")
+    assert (tmp_path / "run" / "policy.npz").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").touch()
+    with pytest.raises(ValueError, match="already holds notes"):
+        run.save(tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    run.save(tmp_path / "empty")
+
+
+def test_a_path_that_cannot_be_written_is_refused(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        run.save(tmp_path / "file")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run.save(tmp_path / "file" / "below")
+
+
+def test_nothing_is_left_of_a_save_that_fails(run, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(runs.csv, "writer", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run.save(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_what_is_not_a_run(run, tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        fastpg.load(tmp_path / "nothing")
+    file = run.save(tmp_path / "run") / "policy.npz"
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ValueError, match="cannot be read"):
+        fastpg.load(tmp_path / "run")
+
+
+def test_a_function_as_learning_rate_must_be_given_again(policy, env, tmp_path):
+    """A function cannot be kept; all else can, and resuming asks for it."""
+    optimizer = fastpg.SGD(lambda update: 0.01)
+    fastpg.train(env, policy, n_updates=1, n_trajectories=20, optimizer=optimizer).save(tmp_path / "run")
+    loaded = fastpg.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="optimizer.*give it again"):
+        fastpg.train(env, policy, n_updates=1, n_trajectories=20, resume=loaded)
+    resumed = fastpg.train(
+        env, policy, n_updates=1, n_trajectories=20, resume=loaded, optimizer=optimizer
+    )
+    assert len(resumed.history) == 2
+
+
+class Table(NamedTuple):
+    transitions: np.ndarray
+    name: str | None = None
+
+
+def test_parameters_that_are_arrays_are_kept():
+    table = Table(np.arange(6, dtype=np.float32).reshape(2, 3) / 3)
+    decoded = runs.decode(json.loads(json.dumps(runs.encode(table))))
+    np.testing.assert_array_equal(decoded.transitions, table.transitions)
+    assert decoded.transitions.dtype == np.float32 and decoded.name is None

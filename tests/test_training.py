@@ -1,0 +1,113 @@
+"""Training: the algorithm, what it keeps, and how it stops."""
+
+import numpy as np
+import pytest
+
+import fastpg
+from fastpg.interop.gymnasium import play
+
+
+def same(first, second):
+    np.testing.assert_array_equal(first.theta, second.theta)
+    for name in set(first.history.dtype.names) - {"seconds"}:
+        np.testing.assert_array_equal(first.history[name], second.history[name])
+
+
+def test_train_is_sample_differentiate_step_repeat(env, policy):
+    """REINFORCE as the formula has it: θ ← θ + α · gradient, with trajectories kN to (k+1)N - 1."""
+    run = fastpg.train(
+        env,
+        policy,
+        fastpg.REINFORCE(),
+        n_updates=4,
+        n_trajectories=30,
+        optimizer=fastpg.SGD(0.01),
+        seed=3,
+    )
+    theta = policy.initial()
+    for k in range(4):
+        estimate = fastpg.policy_gradient(
+            env, policy, theta, n_trajectories=30, seed=3, first_trajectory=30 * k
+        )
+        assert run.history["mean_return"][k] == estimate.mean_return
+        theta = theta + 0.01 * estimate.gradient
+    np.testing.assert_array_equal(run.theta, theta)
+    assert run.history["n_steps"][-1] == (run.history["mean_length"] * 30).sum()
+
+
+def test_a_single_trajectory_an_update(env, policy):
+    run = fastpg.train(env, policy, n_updates=5, n_trajectories=1, optimizer=fastpg.SGD(1e-3))
+    assert run.estimator == fastpg.REINFORCE("none")
+    assert np.isfinite(run.theta).all() and run.theta.any()
+    assert np.isnan(run.history["gradient_error"]).all()
+
+
+@pytest.mark.parametrize("optimizer", [fastpg.Adam(0.1), fastpg.Momentum(0.01), fastpg.SGD(0.01)])
+def test_a_resumed_run_equals_an_uninterrupted_one(env, policy, optimizer, tmp_path):
+    settings = {"n_trajectories": 50, "seed": 5, "optimizer": optimizer}
+    whole = fastpg.train(env, policy, n_updates=7, **settings)
+    fastpg.train(env, policy, n_updates=3, **settings).save(tmp_path / "half")
+    half = fastpg.load(tmp_path / "half")
+    del settings["optimizer"]
+    same(fastpg.train(env, policy, n_updates=4, resume=half, **settings), whole)
+
+
+def test_resuming_with_other_settings_is_refused(env, policy):
+    run = fastpg.train(env, policy, n_updates=1, n_trajectories=50)
+    with pytest.raises(ValueError, match="seed=1: the run to resume has 0"):
+        fastpg.train(env, policy, n_updates=1, n_trajectories=50, seed=1, resume=run)
+    with pytest.raises(ValueError, match="n_trajectories=60"):
+        fastpg.train(env, policy, n_updates=1, n_trajectories=60, resume=run)
+
+
+def test_threads_do_not_change_a_run(env, policy):
+    runs = [fastpg.train(env, policy, n_updates=5, n_trajectories=200, threads=n) for n in (1, 2)]
+    same(*runs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_defaults_solve_cartpole_in_gymnasium(env, policy, seed):
+    """Gymnasium's reward threshold, 475 over 100 episodes, for each of ten seeds."""
+    run = fastpg.train(env, policy, seed=seed)
+    assert play(env, policy, run.theta, episodes=100, seed=seed).mean_return >= 475
+
+
+def test_ctrl_c_keeps_the_finished_updates(env, policy):
+    def press(update, estimate):
+        if update == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(fastpg.TrainingInterrupted) as stopped:
+        fastpg.train(env, policy, n_updates=10, n_trajectories=50, progress=press)
+    same(stopped.value.run, fastpg.train(env, policy, n_updates=3, n_trajectories=50))
+
+
+def test_divergence_keeps_the_updates_before(env, policy):
+    rate = {0: 1e-3, 1: 1e-3, 2: 1e308}.get  # the gradient is of size 10: 1e308 times that overflows
+    with pytest.raises(fastpg.TrainingDiverged, match="update 2 is not finite") as stopped:
+        fastpg.train(env, policy, n_updates=5, n_trajectories=50, optimizer=fastpg.SGD(rate))
+    assert len(stopped.value.run.history) == 2
+    assert np.isfinite(stopped.value.run.theta).all()
+
+
+def test_the_learning_rate_is_in_the_history(env, policy):
+    schedule = fastpg.LinearSchedule(0.3, 0.1, 3)
+    run = fastpg.train(env, policy, n_updates=3, n_trajectories=20, optimizer=fastpg.Adam(schedule))
+    np.testing.assert_allclose(run.history["learning_rate"], [0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("argument", "error"),
+    [
+        ({"n_updates": 0}, ValueError),
+        ({"n_updates": 2.0}, TypeError),
+        ({"n_trajectories": 0}, ValueError),
+        ({"seed": -1}, ValueError),
+        ({"horizon": 0}, ValueError),
+        ({"threads": 10**6}, ValueError),
+        ({"theta": np.zeros(3)}, ValueError),
+    ],
+)
+def test_bad_arguments_are_named(env, policy, argument, error):
+    with pytest.raises(error, match=next(iter(argument))):
+        fastpg.train(env, policy, **argument)
