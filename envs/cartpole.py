@@ -4,7 +4,8 @@ import math
 from typing import NamedTuple
 
 from fastpg.random import uniform
-from fastpg.simd import cos, sin
+from fastpg.simd import cos_bounded as cos
+from fastpg.simd import sin_bounded as sin
 
 
 class State(NamedTuple):
@@ -45,6 +46,7 @@ class CartPole(NamedTuple):
     sutton_barto_reward: bool = False
 
     horizon = 500
+    gymnasium_id = "CartPole-v1"
 
     @property
     def observation_space(self):
@@ -127,3 +129,4 @@ class CartPoleV0(CartPole):
 
     __slots__ = ()
     horizon = 200
+    gymnasium_id = "CartPole-v0"

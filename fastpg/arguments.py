@@ -9,6 +9,7 @@ import numpy as np
 from fastpg.random import MAX_SEED
 
 MAX_HORIZON = 2**40
+MAX_PARAMETERS = 100  # θ and the running score are unrolled, and Numba's parallel regions stop here too
 
 
 def check_environment(env: Any) -> None:
@@ -33,6 +34,10 @@ def _check_named_tuple(name, value, members):
 
 def check_theta(policy: Any, theta: Any) -> np.ndarray:
     """Return θ as a contiguous float64 vector of the policy's length, or raise."""
+    if policy.n_parameters > MAX_PARAMETERS:
+        raise ValueError(
+            f"policy: {policy.n_parameters} parameters are more than the {MAX_PARAMETERS} that can be compiled"
+        )
     try:
         array = np.ascontiguousarray(theta, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ import platform
 import tempfile
 import types as python_types
 import warnings
+from contextlib import suppress
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -79,7 +80,8 @@ class KernelCache(_Cache):
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
             except Exception as error:  # a damaged entry, of whatever kind, is compiled anew
                 logger.info("discarding the damaged kernel %s (%s)", path.name, error)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
         logger.info("compiling %s for %s", self._function.__name__, _type_names(sig))
         return None
 
@@ -89,13 +91,17 @@ class KernelCache(_Cache):
             return
         path = self._path(sig, data.target_context)
         payload = _pickled(data)
+        temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+                temporary = Path(file.name)
                 file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(file.name, path)
+            os.replace(temporary, path)
         except OSError as error:
-            if not KernelCache._warned:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            if not path.exists() and not KernelCache._warned:  # Windows does not replace a file in use
                 KernelCache._warned = True
                 warnings.warn(
                     f"fastpg cannot keep compiled kernels in {path.parent} ({error.strerror}); every process "

@@ -114,8 +114,8 @@ def train(
         seconds = time.perf_counter() - started
         n_steps = int(run.history["n_steps"][-1])
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
+        run.save(out)  # before the evaluation, which Ctrl-C may end
         _evaluate_in_gymnasium(run, episodes, seed, deterministic=False)
-        run.save(out)
     console.print(
         f"run kept in [bold]{out}[/bold] (policy.npz, history.csv, config.json, learning_curve.png)"
     )
@@ -296,13 +296,15 @@ def _stop_early(reason, run, out):
 
 
 def _evaluate_in_gymnasium(run, episodes, seed, deterministic):
+    import gymnasium
+
     from fastpg.interop.gymnasium import play
 
     with console.status("playing in Gymnasium"):
         result = play(
             run.env, run.policy, run.theta, episodes=episodes, seed=seed, deterministic=deterministic
         )
-    solved = run.env.gymnasium_twin().spec.reward_threshold
+    solved = gymnasium.spec(run.env.gymnasium_id).reward_threshold
     verdict = ""
     if solved is not None:
         verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"

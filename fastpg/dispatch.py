@@ -46,8 +46,8 @@ def _preset(**options):
     return decorate
 
 
-exact = _preset(forceinline=True)
-"""Small functions in strict IEEE arithmetic: no contraction, no reordering (`fastpg.simd`)."""
+exact = _preset(forceinline=True, fastmath=False)
+"""Small functions in strict IEEE arithmetic, also where a fast-math function calls them (`fastpg.simd`)."""
 
 inline = _preset(forceinline=True, fastmath=FASTMATH)
 """Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""

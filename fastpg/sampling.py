@@ -14,6 +14,7 @@ _MIN_CHUNKS = 8
 _MAX_CHUNK = 4096
 _MAX_CHUNK_STEPS = 2**21  # about 0.05 s, so that a block of a few chunks is interruptible
 _BLOCK_SECONDS = 0.2
+_MAX_BLOCK = 1024  # chunks, so that their sums take little memory however short they are
 
 # The workqueue threading layer aborts the process when two threads enter it (numba#8563).
 _kernel_lock = threading.Lock()
@@ -70,4 +71,4 @@ def sample(
                 numba.set_num_threads(before)
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())
-        block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block))
+        block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block, _MAX_BLOCK))

@@ -54,7 +54,9 @@ def step_fastpg(env, states, actions):
 
 def step_python(env, states, actions):
     """Plain method calls, as in a debugger."""
-    steps = [env.step(State(*state), action, None) for state, action in zip(states.tolist(), actions, strict=True)]
+    steps = [
+        env.step(State(*state), action, None) for state, action in zip(states.tolist(), actions, strict=True)
+    ]
     following, rewards, terminated = zip(*steps, strict=True)
     return np.array(following), np.array(rewards), np.array(terminated)
 

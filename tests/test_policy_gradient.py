@@ -76,7 +76,9 @@ def test_estimate_is_the_oracles(case, n, baseline, policy, theta):
         assert np.isnan(estimate.standard_error).all() and np.isnan(estimate.return_standard_error)
         return
     # Sums of squares lose a few digits where the mean is large beside the spread.
-    assert estimate.return_standard_error == pytest.approx(expected.return_standard_error, rel=1e-10, abs=1e-9)
+    assert estimate.return_standard_error == pytest.approx(
+        expected.return_standard_error, rel=1e-10, abs=1e-9
+    )
     np.testing.assert_allclose(estimate.standard_error, expected.standard_error, rtol=1e-10)
     assert np.all(np.abs(estimate.gradient - expected.gradient) <= 1e-10 * expected.standard_error)
 
@@ -246,7 +248,9 @@ def test_threads_do_not_change_a_bit(env, policy, theta, baseline):
     """At sizes with one trajectory a chunk, with chunks that differ in size, and with several blocks."""
     for n in (3, 1_001, 300_000):
         one, two = (
-            policy_gradient(env, policy, theta, REINFORCE(baseline), n_trajectories=n, seed=5, threads=threads)
+            policy_gradient(
+                env, policy, theta, REINFORCE(baseline), n_trajectories=n, seed=5, threads=threads
+            )
             for threads in (1, 2)
         )
         assert same_bits(one, two), n
@@ -388,9 +392,9 @@ def test_deterministic_evaluation_takes_the_mode(env, policy, theta):
     cartpole = oracles.CartPole()
     for i in range(n):
         state = cartpole.reset(oracles.Stream(_EVALUATION + 8, i))
-        for t in range(1, horizon + 1):
+        length, failed = 0, False
+        while length < horizon and not failed:
             action = int(np.argmax(oracles.probabilities(theta, state)))
             state, _, failed = cartpole.step(state, action)
-            if failed:
-                break
-        assert result.lengths[i] == result.returns[i] == t
+            length += 1
+        assert result.lengths[i] == result.returns[i] == length
