@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pytest
+from fastpg.envs.cartpole import CartPole
 
 import fastpg
 from fastpg import REINFORCE, evaluate, policy_gradient
-from fastpg.envs.cartpole import CartPole
 
 
 @pytest.fixture

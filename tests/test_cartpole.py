@@ -6,9 +6,9 @@ import gymnasium
 import numba
 import numpy as np
 import pytest
+from fastpg.envs.cartpole import CartPole, State
 
 import fastpg
-from fastpg.envs.cartpole import CartPole, State
 from fastpg.random import Rng, uniform
 
 JIT = not numba.config.DISABLE_JIT

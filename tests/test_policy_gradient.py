@@ -281,7 +281,7 @@ print(sum(simulate_chunks.stats.cache_misses.values()), sum(simulate_chunks.stat
 
 @needs_jit
 def test_processes_and_caches_do_not_change_a_bit(env, policy, theta, tmp_path):
-    """This process, one that compiles into an empty cache, and one that loads from it."""
+    """One that has the kernel, one that compiles into an empty cache, and one that loads from it."""
     here = policy_gradient(env, policy, theta, n_trajectories=12_345, seed=2**64 - 1)
     expected = [here.gradient.tobytes().hex(), here.standard_error.tobytes().hex()]
     for compiled, loaded in (("1", "0"), ("0", "1")):
