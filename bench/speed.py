@@ -43,10 +43,13 @@ started = time.perf_counter()
 fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories={n})
 print(time.perf_counter() - started)
 """
-PEAK_MEMORY = FIRST_GRADIENT + """
+PEAK_MEMORY = (
+    FIRST_GRADIENT
+    + """
 import resource
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+)
 
 
 @dataclass(frozen=True)
@@ -363,7 +366,9 @@ def main() -> None:
     """Run all sections, or those named, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [section.__name__ for section in SECTIONS]
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"all unless given: {', '.join(names)}")
+    parser.add_argument(
+        "sections", nargs="*", metavar="section", help=f"all unless given: {', '.join(names)}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the table")

@@ -9,6 +9,7 @@ import numpy as np
 from fastpg.random import MAX_SEED
 
 MAX_HORIZON = 2**40
+MAX_TRAJECTORIES = 2**61  # so that the numbers of a seed's trajectories stay within int64
 MAX_PARAMETERS = 100  # θ and the running score are unrolled, and Numba's parallel regions stop here too
 
 
@@ -24,6 +25,11 @@ def check_policy(policy: Any) -> None:
     _check_named_tuple("policy", policy, ("sample", "score", "n_parameters"))
 
 
+def check_estimator(estimator: Any) -> None:
+    """Raise TypeError unless `estimator` is a NamedTuple with an estimator's methods."""
+    _check_named_tuple("estimator", estimator, ("check", "accumulator", "gradient"))
+
+
 def _check_named_tuple(name, value, members):
     if not (isinstance(value, tuple) and hasattr(value, "_fields")):
         raise TypeError(f"{name}={value!r}: must be an instance of a typing.NamedTuple class")
@@ -36,9 +42,11 @@ def check_theta(policy: Any, theta: Any) -> np.ndarray:
     """Return θ as a contiguous float64 vector of the policy's length, or raise."""
     if policy.n_parameters > MAX_PARAMETERS:
         raise ValueError(
-            f"policy: {policy.n_parameters} parameters are more than the {MAX_PARAMETERS} that can be compiled"
+            f"policy: has {policy.n_parameters} parameters, at most {MAX_PARAMETERS} can be compiled"
         )
     try:
+        if np.iscomplexobj(theta):
+            raise TypeError("complex numbers given")
         array = np.ascontiguousarray(theta, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"theta: must be an array of {policy.n_parameters} numbers ({error})") from None

@@ -149,7 +149,7 @@ def _type_names(signature) -> str:
 
 
 class _Pickler(serialize.NumbaPickler):
-    """Pickles a NamedTuple class by name, also in ``__main__``: the type that loads it must be the same one."""
+    """Pickles a NamedTuple class by name, also in ``__main__``: it must be the same class when loaded."""
 
     def reducer_override(self, obj):
         if isinstance(obj, type) and hasattr(obj, "_fields"):
@@ -241,7 +241,15 @@ class _Walk:
                 self.visit(value)
 
     def _visit_module(self, module, attributes):
-        if not _covered(module.__name__):
-            for name in attributes:
+        """Visit what a function may take from a module: every name it mentions, in submodules too."""
+        key = module.__name__, attributes
+        if key in self._seen or _covered(module.__name__):
+            return
+        self._seen.add(key)
+        for name in attributes:
+            value = getattr(module, name, None)
+            if isinstance(value, python_types.ModuleType):
+                self._visit_module(value, attributes)
+            else:
                 self._add(module.__name__, name)
-                self.visit(getattr(module, name, None))
+                self.visit(value)

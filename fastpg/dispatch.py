@@ -71,6 +71,10 @@ def kernel(function):
     return dispatcher
 
 
+# The type of a NamedTuple without fields has length 0 and would count as false where Numba asks whether
+# a call has a receiver.
+types.BaseNamedTuple.__bool__ = lambda self: True
+
 _compiled_methods: dict = {}
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg.arguments import (
+    MAX_TRAJECTORIES,
     check_environment,
     check_horizon,
     check_integer,
@@ -129,7 +130,7 @@ def evaluate(
     check_environment(env)
     check_policy(policy)
     theta = check_theta(policy, theta)
-    n = check_integer("n_trajectories", n_trajectories, 1)
+    n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
     horizon = check_horizon(env, horizon)
     size = chunk_size(n, horizon)
     rows = 1 << (size - 1).bit_length()

@@ -262,7 +262,7 @@ def move(env, accumulator, trajectory, horizon):
     """Let the environment answer: the other half. Return the trajectory and whether it is finished."""
     state, reward, terminated = env.step(trajectory.state, trajectory.action, trajectory.rng)
     time = trajectory.time + 1
-    trace = accumulator.rewarded(trajectory.trace, float(reward))
+    trace = accumulator.rewarded(trajectory.trace, reward * 1.0)
     moved = Trajectory(state, trajectory.action, next_step(trajectory.rng), time, trajectory.number, trace)
     return moved, bool(terminated) | (time >= horizon)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastpg.arguments import (
     check_environment,
+    check_estimator,
     check_horizon,
     check_integer,
     check_policy,
@@ -121,6 +122,7 @@ def train(
     else:
         run = _resumed(resume, env, policy, n_trajectories, seed, horizon, optimizer)
     check_threads(threads)
+    check_estimator(run.estimator)
     run.estimator.check(n_trajectories)
     _learning_rate(run.optimizer, len(run.history))
 

@@ -88,9 +88,7 @@ def test_a_function_as_learning_rate_must_be_given_again(policy, env, tmp_path):
     loaded = fastpg.load(tmp_path / "run")
     with pytest.raises(ValueError, match="optimizer.*give it again"):
         fastpg.train(env, policy, n_updates=1, n_trajectories=20, resume=loaded)
-    resumed = fastpg.train(
-        env, policy, n_updates=1, n_trajectories=20, resume=loaded, optimizer=optimizer
-    )
+    resumed = fastpg.train(env, policy, n_updates=1, n_trajectories=20, resume=loaded, optimizer=optimizer)
     assert len(resumed.history) == 2
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastpg.arguments import (
+    MAX_TRAJECTORIES,
     check_environment,
+    check_estimator,
     check_horizon,
     check_integer,
     check_policy,
@@ -104,7 +106,8 @@ def policy_gradient(
     check_policy(policy)
     theta = check_theta(policy, theta)
     estimator = REINFORCE() if estimator is None else estimator
-    n = check_integer("n_trajectories", n_trajectories, 1)
+    check_estimator(estimator)
+    n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
     estimator.check(n)
     shape = estimator.totals_shape(policy.n_parameters)
     sums = np.zeros(shape)
@@ -118,7 +121,7 @@ def policy_gradient(
         n_trajectories=n,
         horizon=check_horizon(env, horizon),
         seed=check_seed(seed),
-        first_trajectory=check_integer("first_trajectory", first_trajectory, 0),
+        first_trajectory=check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
         threads=check_threads(threads),
     ):
         for chunk in totals:  # one after the other: the order of the sum must not depend on the blocks

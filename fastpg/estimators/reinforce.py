@@ -128,7 +128,9 @@ class REINFORCE(NamedTuple):
             x = scale * (sr - mean * s)
             x2 = scale**2 * (s2r2 - 2 * mean * s2r + mean**2 * s2)
             return _mean_and_error(x, x2, n)
-        others_s2, others_s2r = s2 - sums[:, 2], s2r - sums[:, 3]
+        # Summed anew, not "all minus own": one score may be 1e8 times all the others.
+        others = 1.0 - np.eye(len(totals))
+        others_s2, others_s2r = others @ sums[:, 2], others @ sums[:, 3]
         seen = others_s2 > 0  # where no other score is non-zero, any b will do
         b = np.divide(others_s2r, others_s2, out=np.zeros_like(others_s2), where=seen)
         x = (sums[:, 1] - b * sums[:, 0]).sum(axis=0)
