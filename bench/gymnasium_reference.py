@@ -59,7 +59,7 @@ def time_student(seconds):
 
 
 def time_vector_environment(seconds, num_envs=16384):
-    """Return (steps, seconds) of Gymnasium's vectorised CartPole under random actions; no policy, no gradient."""
+    """Return (steps, seconds) of Gymnasium's vectorised CartPole under random actions, without a gradient."""
     envs = gymnasium.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="vector_entry_point")
     rng = np.random.default_rng(0)
     actions = [rng.integers(2, size=num_envs) for _ in range(16)]  # drawn beforehand: stepping alone is timed

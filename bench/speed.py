@@ -43,13 +43,10 @@ started = time.perf_counter()
 fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories={n})
 print(time.perf_counter() - started)
 """
-PEAK_MEMORY = (
-    FIRST_GRADIENT
-    + """
+PRINT_PEAK_MEMORY = """
 import resource
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-)
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,19 @@ def scaling(effort: Effort) -> Iterator[Result]:
         yield Result(section, "2 threads / 1 thread", skipped="the machine has one core")
         return
     n = effort.n_short
-    two, one = alternate(
-        effort.alternations, lambda: fastpg_speed(UNIFORM, n, 2), lambda: fastpg_speed(UNIFORM, n, 1)
-    )
+    cores_in_use = []
+
+    def two_threads() -> float:
+        wall, processor = time.perf_counter(), time.process_time()
+        speed = fastpg_speed(UNIFORM, n, 2)
+        cores_in_use.append((time.process_time() - processor) / (time.perf_counter() - wall))
+        return speed
+
+    two, one = alternate(effort.alternations, two_threads, lambda: fastpg_speed(UNIFORM, n, 1))
     yield Result(section, "1 thread", "M steps/s", one)
     yield Result(section, "2 threads", "M steps/s", two)
+    # Below 2, something else was running: then neither the speed nor the ratio says anything.
+    yield Result(section, "cores that the 2 threads were given", "", cores_in_use[1:])
     yield Result(section, "2 threads / 1 thread", "×", ratios(two, one))
 
 
@@ -238,7 +243,8 @@ def memory(effort: Effort) -> Iterator[Result]:
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss in a MiB
 
     def peak(n) -> float:
-        out = run_fresh("-c", PEAK_MEMORY.format(n=n), cache=Path(directory))[1]
+        code = FIRST_GRADIENT.format(n=n) + PRINT_PEAK_MEMORY
+        out = run_fresh("-c", code, cache=Path(directory))[1]
         return float(out.split()[1]) / unit
 
     with tempfile.TemporaryDirectory() as directory:
@@ -379,6 +385,8 @@ def main() -> None:
 
     effort = QUICK if arguments.quick else FULL
     facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        print(f"load average {_load()}: this machine is not idle; do not quote the result", file=sys.stderr)
     results = []
     for section in SECTIONS:
         if not arguments.sections or section.__name__ in arguments.sections:

@@ -20,9 +20,11 @@ def check_environment(env: Any) -> None:
     _check_named_tuple("env", env, ("reset", "observe", "step", "action_space", "horizon"))
 
 
-def check_policy(policy: Any) -> None:
-    """Raise TypeError unless `policy` is a NamedTuple with a policy's methods."""
+def check_policy(policy: Any, env: Any) -> None:
+    """Raise TypeError unless `policy` is a NamedTuple with a policy's methods, ValueError if not for `env`."""
     _check_named_tuple("policy", policy, ("sample", "score", "n_parameters"))
+    if hasattr(policy, "check_environment"):
+        policy.check_environment(env)
 
 
 def check_estimator(estimator: Any) -> None:

@@ -2,7 +2,9 @@
 
 import enum
 import logging
+import shlex
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Annotated, Any
 import numpy as np
 
 import fastpg
+from fastpg.arguments import MAX_TRAJECTORIES, check_integer
 from fastpg.runs import check_output
 
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
 except ImportError as error:
@@ -30,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 class Optimizer(str, enum.Enum):
@@ -71,13 +76,16 @@ def train(
         typer.Option(help="α of the last update, reached in equal steps.", show_default="constant"),
     ] = None,
     optimizer: Annotated[Optimizer, typer.Option(help="Optimizer.")] = Optimizer.adam,
-    baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.mean,
+    baseline: Annotated[
+        Baseline | None,
+        typer.Option(help="Baseline of REINFORCE.", show_default="mean, or none for a single trajectory"),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = None,
     horizon: Horizon = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory for the run; must be new.", show_default="runs/ENV-DATE-TIME"),
+        typer.Option(help="Directory for the run; must be new or empty.", show_default="runs/ENV-DATE-TIME"),
     ] = None,
     param: Parameters = None,
     episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation in Gymnasium.")] = 100,
@@ -88,12 +96,13 @@ def train(
         environment = _make(env, param)
         policy = fastpg.SoftmaxLinear.for_env(environment)
         check_output(out)
-        fastpg.arguments.check_integer("episodes", episodes, 1)
+        check_integer("episodes", episodes, 1)
         rate: Any = learning_rate
         if final_learning_rate is not None:
             rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
         kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}
         settings: dict[str, Any] = {
+            "estimator": None if baseline is None else fastpg.REINFORCE(baseline.value),
             "n_updates": updates,
             "n_trajectories": trajectories,
             "optimizer": kinds[optimizer.value](rate),
@@ -101,25 +110,23 @@ def train(
             "threads": threads,
             "horizon": horizon,
         }
-        interrupted = None
         started = time.perf_counter()
         try:
             with _training_progress(updates) as progress:
-                estimator = fastpg.REINFORCE(baseline.value)
-                run = fastpg.train(environment, policy, estimator, progress=progress, **settings)
-        except (fastpg.TrainingInterrupted, fastpg.TrainingDiverged) as stop:
-            interrupted, run = stop, stop.run
-        if interrupted is not None:
-            _stop_early(interrupted, run, out)
+                run = fastpg.train(environment, policy, progress=progress, **settings)
+        except (Exception, KeyboardInterrupt) as stop:
+            if not hasattr(stop, "run"):  # refused before it began
+                raise
+            _stop_early(stop, stop.run, out)
         seconds = time.perf_counter() - started
         n_steps = int(run.history["n_steps"][-1])
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
-        run.save(out)  # before the evaluation, which Ctrl-C may end
+        _keep(run, out)  # before the evaluation, which Ctrl-C may end
+        names = ", ".join(sorted(file.name for file in out.iterdir()))
+        console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")
         _evaluate_in_gymnasium(run, episodes, seed, deterministic=False)
-    console.print(
-        f"run kept in [bold]{out}[/bold] (policy.npz, history.csv, config.json, learning_curve.png)"
-    )
-    console.print(f"watch it: fastpg evaluate {out} --render {out / 'episode.gif'}")
+    directory, gif = shlex.quote(str(out)), shlex.quote(str(out / "episode.gif"))
+    console.print(f"watch it: fastpg evaluate {directory} --render {gif}", markup=False)
 
 
 @app.command()
@@ -145,7 +152,7 @@ def evaluate(
                 total = record(
                     loaded.env, loaded.policy, loaded.theta, render, seed=seed, deterministic=deterministic
                 )
-            console.print(f"recorded an episode of return {total:g} in [bold]{render}[/bold]")
+            console.print(f"recorded an episode of return {total:g} in [bold]{escape(str(render))}[/bold]")
 
 
 @app.command()
@@ -153,7 +160,11 @@ def gradient(
     env: Environment,
     trajectories: Annotated[int, typer.Option(help="Trajectories.")] = 1_000_000,
     run: Annotated[
-        Path | None, typer.Option(help="Take θ from this run.", show_default="the uniform policy, θ = 0")
+        Path | None,
+        typer.Option(
+            help="Take θ, the policy and, without --param, the environment's parameters from this run.",
+            show_default="the uniform policy, θ = 0",
+        ),
     ] = None,
     baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.none,
     seed: Seed = 0,
@@ -163,11 +174,24 @@ def gradient(
 ) -> None:
     """Estimate the policy gradient, with its standard errors and the throughput."""
     with _plain_errors():
+        check_integer("n_trajectories", trajectories, 1, MAX_TRAJECTORIES)
         environment = _make(env, param)
-        policy = fastpg.SoftmaxLinear.for_env(environment)
-        theta = policy.initial() if run is None else fastpg.load(run).theta
+        if run is None:
+            policy = fastpg.SoftmaxLinear.for_env(environment)
+            theta = policy.initial()
+        else:
+            loaded = fastpg.load(run)
+            policy, theta = loaded.policy, loaded.theta
+            if not param:
+                if type(loaded.env) is not type(environment):
+                    trained = type(loaded.env).__name__
+                    raise ValueError(
+                        f"env={env!r}: must be the environment of --run, a {trained}, or have --param"
+                    )
+                environment = loaded.env
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
         estimator = fastpg.REINFORCE(baseline.value)
+        estimator.check(trajectories)
         with _compile_notice():
             fastpg.policy_gradient(environment, policy, theta, estimator, n_trajectories=2, **options)
         bar = Progress("estimating", BarColumn(), TimeRemainingColumn(), console=console, transient=True)
@@ -202,7 +226,10 @@ def envs() -> None:
     for id, spec in sorted(fastpg.registry.items()):
         cls = spec.environment_class()
         defaults = {**cls._field_defaults, **spec.parameters}
-        table.add_row(id, str(cls.horizon), ", ".join(f"{k}={v:.6g}" for k, v in defaults.items()))
+        horizon = "depends" if isinstance(cls.horizon, property) else str(cls.horizon)
+        texts = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in defaults.items()}
+        parameters = ", ".join(f"{name}={texts[name]}" if name in texts else name for name in cls._fields)
+        table.add_row(escape(id), horizon, escape(parameters))
     console.print(table)
 
 
@@ -211,11 +238,11 @@ def _plain_errors():
     """Errors at the border as one line and exit code 2, Ctrl-C as exit code 130."""
     try:
         yield
-    except (ValueError, TypeError) as error:
-        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")
+    except (ValueError, TypeError, OSError) as error:
+        errors.print(f"error: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
+        errors.print("interrupted")
         raise typer.Exit(130) from None
 
 
@@ -264,7 +291,7 @@ def _compile_notice():
 
 @contextmanager
 def _training_progress(updates: int):
-    """A progress bar over updates; yields the callback for `fastpg.train`."""
+    """A progress bar over updates; yields the callback for `fastpg.train`, whose first call starts it."""
     bar = Progress(
         TextColumn("{task.completed}/{task.total} updates"),
         BarColumn(),
@@ -273,14 +300,29 @@ def _training_progress(updates: int):
         TimeRemainingColumn(),
         console=console,
     )
-    with _compile_notice(), bar:
-        task = bar.add_task("", total=updates, mean_return="–", speed="")
+    task = bar.add_task("", total=updates, mean_return="–", speed="")
 
-        def progress(update, estimate):
-            speed = f"{estimate.n_steps / estimate.seconds / 1e6:.1f} M steps/s"
-            bar.update(task, completed=update + 1, mean_return=_with_error(estimate), speed=speed)
+    def progress(update, estimate):
+        bar.start()
+        speed = f"{estimate.n_steps / estimate.seconds / 1e6:.1f} M steps/s"
+        bar.update(task, completed=update + 1, mean_return=_with_error(estimate), speed=speed)
 
-        yield progress
+    with _compile_notice():
+        try:
+            yield progress
+        finally:
+            if bar.live.is_started:
+                bar.stop()
+
+
+def _keep(run, out):
+    """Save the run; if that fails, save it in the system's temporary directory, say so, and leave."""
+    try:
+        run.save(out)
+    except (ValueError, OSError) as error:
+        fallback = run.save(tempfile.mkdtemp(prefix="fastpg-run-"))
+        errors.print(f"error: {error}\nthe run is kept in {fallback} instead")
+        raise typer.Exit(1) from None
 
 
 def _stop_early(reason, run, out):
@@ -288,10 +330,10 @@ def _stop_early(reason, run, out):
     if len(run.history) == 0:
         console.print("stopped before the first update was finished; nothing to keep")
     else:
-        run.save(out)
-        console.print(f"{len(run.history)} finished updates kept in [bold]{out}[/bold]")
+        _keep(run, out)
+        console.print(f"{len(run.history)} finished updates kept in [bold]{escape(str(out))}[/bold]")
     interrupted = isinstance(reason, KeyboardInterrupt)
-    Console(stderr=True).print("interrupted" if interrupted else f"error: {reason}")
+    errors.print("interrupted" if interrupted else f"error: {str(reason) or repr(reason)}")
     raise typer.Exit(130 if interrupted else 1)
 
 

@@ -23,6 +23,7 @@ this works with every function of fastpg as it is; registration only gives it a 
 import difflib
 import importlib
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -86,14 +87,25 @@ def make(id: str, **parameters: Any) -> Any:
         raise ValueError(f"id={id!r}: there is no such environment; {hint}")
     spec = registry[id]
     cls = spec.environment_class()
-    values = {name: checked_parameter(cls, name, value) for name, value in parameters.items()}
-    return cls(**{**spec.parameters, **values})
+    given = {**spec.parameters, **parameters}
+    return cls(**{name: checked_parameter(cls, name, value) for name, value in given.items()})
 
 
 def load_class(path: str) -> Any:
-    """Return the class named "module:Class"."""
+    """Return the NamedTuple class named "module:Class" (or "module:Outer.Class"); imports the module.
+
+    Raises
+    ------
+    ImportError, AttributeError
+        If there is none of that name.
+    TypeError
+        If it is anything but a NamedTuple class, so that a name from a file cannot call what it likes.
+    """
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    cls = operator.attrgetter(name)(importlib.import_module(module))
+    if not (isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")):
+        raise TypeError(f"{path!r}: must name a typing.NamedTuple class")
+    return cls
 
 
 def checked_parameter(cls: Any, name: str, value: Any) -> Any:
@@ -103,6 +115,8 @@ def checked_parameter(cls: Any, name: str, value: Any) -> Any:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(cls._fields)}."
         raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
     default = cls._field_defaults.get(name)
+    if isinstance(default, bool | int | float) and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a NumPy scalar, or an array of no dimensions
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise TypeError(f"{name}={value!r}: must be True or False")

@@ -128,7 +128,7 @@ def evaluate(
     """
     started = time.perf_counter()
     check_environment(env)
-    check_policy(policy)
+    check_policy(policy, env)
     theta = check_theta(policy, theta)
     n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
     horizon = check_horizon(env, horizon)

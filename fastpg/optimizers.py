@@ -7,11 +7,12 @@ run can be saved, resumed and replayed. `learning_rate` is a number or a functio
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Schedule = float | Callable[[int], float]
+State = tuple[np.ndarray, ...]
 
 
 class LinearSchedule(NamedTuple):
@@ -29,8 +30,10 @@ class LinearSchedule(NamedTuple):
 
 def learning_rate_at(schedule: Schedule, update: int) -> float:
     """Return the learning rate of an update, or raise ValueError if it is not a finite number >= 0."""
-    rate = schedule(update) if callable(schedule) else schedule
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.floating):
+    rate: Any = schedule(update) if callable(schedule) else schedule
+    if getattr(rate, "ndim", None) == 0:
+        rate = rate.item()  # a NumPy scalar, or an array of no dimensions
+    if isinstance(rate, bool) or not isinstance(rate, int | float):
         raise TypeError(f"learning_rate={rate!r}: must be a number, or a function from update to number")
     if not (math.isfinite(rate) and rate >= 0):
         raise ValueError(f"learning_rate={rate!r}: must be finite and at least 0")
@@ -42,11 +45,13 @@ class SGD(NamedTuple):
 
     learning_rate: Schedule = 0.01
 
-    def initial(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+    def initial(self, theta: np.ndarray) -> State:
         """Return the state before the first update."""
         return ()
 
-    def step(self, theta, gradient, state, update):
+    def step(
+        self, theta: np.ndarray, gradient: np.ndarray, state: State, update: int
+    ) -> tuple[np.ndarray, State]:
         """Return θ and the state after an update."""
         return theta + learning_rate_at(self.learning_rate, update) * gradient, state
 
@@ -57,11 +62,13 @@ class Momentum(NamedTuple):
     learning_rate: Schedule = 0.01
     momentum: float = 0.9
 
-    def initial(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+    def initial(self, theta: np.ndarray) -> State:
         """Return the state before the first update: v = 0."""
         return (np.zeros_like(theta),)
 
-    def step(self, theta, gradient, state, update):
+    def step(
+        self, theta: np.ndarray, gradient: np.ndarray, state: State, update: int
+    ) -> tuple[np.ndarray, State]:
         """Return θ and the state after an update."""
         _check_fraction("momentum", self.momentum)
         velocity = self.momentum * state[0] + gradient
@@ -80,11 +87,13 @@ class Adam(NamedTuple):
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    def initial(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+    def initial(self, theta: np.ndarray) -> State:
         """Return the state before the first update: m = v = 0."""
         return np.zeros_like(theta), np.zeros_like(theta)
 
-    def step(self, theta, gradient, state, update):
+    def step(
+        self, theta: np.ndarray, gradient: np.ndarray, state: State, update: int
+    ) -> tuple[np.ndarray, State]:
         """Return θ and the state after an update."""
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
@@ -96,6 +105,6 @@ class Adam(NamedTuple):
         return theta + rate * m_hat / (np.sqrt(v_hat) + self.epsilon), (m, v)
 
 
-def _check_fraction(name, value):
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value!r}: must be at least 0 and below 1")

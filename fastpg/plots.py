@@ -50,5 +50,8 @@ def save(ax: Any, path: str | os.PathLike) -> None:
     """Write the figure of these axes to a file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}")
-    ax.figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=150)
-    os.replace(temporary, path)
+    try:
+        ax.figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=150)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from fastpg import simd
 from fastpg.dispatch import compiled_form, inline
 
 MAX_SEED = 2**64 - 1
+MAX_DRAWS = 2**15  # of the environment, and as many of the policy, in one step
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: SplitMix64's default increment
 _STEP_BITS = np.uint64(16)
@@ -53,29 +54,70 @@ def _count_ones(z):
     return (z * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-@inline
 def seed_key(seed):
-    """Return the key (uint64) of the stream of streams that belongs to a seed (uint64)."""
+    """Return the key (uint64) of the stream of streams that belongs to a seed."""
+    return np.uint64(_seed_key(np.uint64(seed)))
+
+
+def trajectory_rng(key, trajectory):
+    """Return the random numbers for the reset of trajectory number `trajectory`, under a `seed_key`."""
+    return _rng(*_trajectory_rng(np.uint64(key), np.uint64(trajectory)))
+
+
+def next_step(rng):
+    """Return the random numbers of the following time step (the reset counts as one)."""
+    return _rng(*_next_step(_rng(*rng)))
+
+
+def policy_rng(rng):
+    """Return the policy's share of the random numbers of this time step."""
+    return _rng(*_policy_rng(_rng(*rng)))
+
+
+def _rng(key, gamma):
+    """An `Rng` in ordinary Python, where compiled functions return plain integers."""
+    return Rng(np.uint64(key), np.uint64(gamma))
+
+
+@inline
+def _seed_key(seed):
     return mix64(seed + _GOLDEN)
 
 
 @inline
-def trajectory_rng(key, trajectory):
-    """Return the random numbers for the reset of trajectory number `trajectory`, under a `seed_key`."""
+def _trajectory_rng(key, trajectory):
     n = np.uint64(trajectory) << np.uint64(1)
     return Rng(mix64(key + _GOLDEN * n), mix_gamma(key + _GOLDEN * (n + np.uint64(1))))
 
 
 @inline
-def next_step(rng):
-    """Return the random numbers of the following time step (the reset counts as one)."""
+def _next_step(rng):
     return Rng(rng.key + (rng.gamma << _STEP_BITS), rng.gamma)
 
 
 @inline
-def policy_rng(rng):
-    """Return the policy's share of the random numbers of this time step."""
+def _policy_rng(rng):
     return Rng(rng.key + (rng.gamma << _POLICY_BITS), rng.gamma)
+
+
+@compiled_form(seed_key)
+def _(seed):
+    return lambda seed: _seed_key(seed)
+
+
+@compiled_form(trajectory_rng)
+def _(key, trajectory):
+    return lambda key, trajectory: _trajectory_rng(key, trajectory)
+
+
+@compiled_form(next_step)
+def _(rng):
+    return lambda rng: _next_step(rng)
+
+
+@compiled_form(policy_rng)
+def _(rng):
+    return lambda rng: _policy_rng(rng)
 
 
 @inline
@@ -94,11 +136,14 @@ def uniform(rng, j):
     rng : Rng or numpy.random.Generator
         A generator may stand in, in ordinary Python only; it ignores `j`.
     j : int
-        Number of the draw, 0 <= j < 32768. The same number gives the same value again.
+        Number of the draw, 0 <= j < MAX_DRAWS (checked in ordinary Python only). The same number gives the same
+        value again.
     """
     if isinstance(rng, np.random.Generator):
         return rng.random()
-    return float(_uniform(rng, j))
+    if not 0 <= j < MAX_DRAWS:
+        raise ValueError(f"j={j!r}: must be between 0 and {MAX_DRAWS - 1}")
+    return float(_uniform(_rng(*rng), j))
 
 
 @compiled_form(uniform)

@@ -4,10 +4,10 @@ import csv
 import importlib.util
 import json
 import os
-import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ HISTORY = np.dtype(
     ]
 )
 
-_FILES = ("policy.npz", "history.csv", "config.json", "learning_curve.png")
+_PARTIAL = ".policy.npz"
+_FILES = ("policy.npz", "history.csv", "config.json", _PARTIAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,36 +83,55 @@ class Run:
         return learning_curve(self, ax)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the run to a new directory, whole or not at all.
+        """Write the run to a new or empty directory, whole or not at all.
 
         ``policy.npz`` (θ and everything needed to load it), ``history.csv``, ``config.json`` and, where
-        matplotlib is installed, ``learning_curve.png``.
+        matplotlib is installed, ``learning_curve.png`` (a picture that fails is only warned of).
 
         Raises
         ------
         ValueError
-            If `path` already holds something, or cannot be written.
+            If `path` already holds something or cannot be written, or if `load` could not find a class
+            of the run again, such as one that was defined inside a function.
+        OSError
+            If writing fails later; nothing is left then.
         """
         target = check_output(path)
-        with _new_directory(target) as directory:
-            config = json.dumps(self.config(), indent=2)
-            state = {f"optimizer_state_{i}": array for i, array in enumerate(self.optimizer_state)}
-            arrays: dict[str, Any] = {"theta": self.theta, "history": self.history, "config": config, **state}
-            np.savez(directory / "policy.npz", **arrays)
-            (directory / "config.json").write_text(config + "\n")
-            with open(directory / "history.csv", "w", newline="") as file:
+        config = self.config()
+        for name in ("env", "policy", "estimator", "optimizer"):
+            try:
+                decode(config[name])
+            except Exception as error:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: fastpg.load could not make it again ({error}); its "
+                    "class must be defined at the top level of a module"
+                ) from error
+        text = json.dumps(config, indent=2)
+        state = {f"optimizer_state_{i}": array for i, array in enumerate(self.optimizer_state)}
+        arrays: dict[str, Any] = {"theta": self.theta, "history": self.history, "config": text, **state}
+        with _to_fill(target):
+            (target / "config.json").write_text(text + "\n")
+            with open(target / "history.csv", "w", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(HISTORY.names or ())
                 writer.writerows(self.history.tolist())
-            if importlib.util.find_spec("matplotlib"):
-                from fastpg.plots import save
+            np.savez(target / _PARTIAL, **arrays)
+            os.replace(target / _PARTIAL, target / "policy.npz")  # last: it makes the directory a run
+        if importlib.util.find_spec("matplotlib"):
+            from fastpg.plots import save
 
-                save(self.plot(), directory / "learning_curve.png")
+            try:
+                save(self.plot(), target / "learning_curve.png")
+            except Exception as error:
+                warnings.warn(f"learning_curve.png could not be drawn: {error}", stacklevel=2)
         return target
 
 
 def load(path: str | os.PathLike) -> Run:
     """Return the run that `Run.save` wrote to a directory.
+
+    The modules of its classes are imported, and with them their code is run; beyond that a file can
+    only make instances of NamedTuple classes.
 
     Raises
     ------
@@ -142,35 +162,40 @@ def load(path: str | os.PathLike) -> Run:
 
 
 def check_output(path: str | os.PathLike) -> Path:
-    """Return where a run may be written, or raise ValueError before any work is done for it."""
+    """Return where a run may be written, or raise ValueError; makes nothing."""
     target = Path(path)
-    if target.exists():
-        if not target.is_dir():
-            raise ValueError(f"path={str(path)!r}: is a file, must be a new directory")
-        held = sorted(item.name for item in target.iterdir())
-        if held:
-            what = "a run" if set(_FILES) & set(held) else held[0]
-            raise ValueError(f"path={str(path)!r}: already holds {what}; choose a new directory")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=target.parent).cleanup()
+        if os.path.lexists(target):
+            if not target.is_dir():
+                raise ValueError(f"path={str(path)!r}: is a file, must be a new or empty directory")
+            held = sorted(os.listdir(target))
+            if held:
+                what = "a run" if set(_FILES) & set(held) else held[0]
+                raise ValueError(f"path={str(path)!r}: already holds {what}; choose a new directory")
+        nearest = next(place for place in (target, *target.parents) if os.path.lexists(place))
+        tempfile.TemporaryDirectory(dir=nearest).cleanup()
     except OSError as error:
         raise ValueError(f"path={str(path)!r}: cannot be written ({error.strerror})") from None
     return target
 
 
 @contextmanager
-def _new_directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which takes its name only once it is complete."""
-    directory = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+def _to_fill(target: Path) -> Iterator[None]:
+    """Make the directory unless it is there; if filling it fails, take back what was made."""
+    made = [place for place in (target, *target.parents) if not place.exists()]
     try:
-        yield directory
-        directory.chmod(0o755)
-        if target.exists():
-            target.rmdir()
-        directory.rename(target)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "config.json").touch(exist_ok=False)  # of two that save here at once, one fails
+        try:
+            yield
+        except BaseException:
+            for name in _FILES:
+                (target / name).unlink(missing_ok=True)
+            raise
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):  # another process may have put something there
+            for place in made:
+                place.rmdir()
         raise
 
 

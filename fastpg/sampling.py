@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
-from fastpg.lanes import MAX_LANES, simulate_chunks
+from fastpg.lanes import simulate_chunks
 from fastpg.random import seed_key
 
 _MIN_CHUNKS = 8
 _MAX_CHUNK = 4096
-_MAX_CHUNK_STEPS = 2**21  # about 0.05 s, so that a block of a few chunks is interruptible
+_MIN_LARGE_CHUNK = 32  # trajectories, however long: fewer would leave most lanes empty
+_MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for the line above
 _BLOCK_SECONDS = 0.2
 _MAX_BLOCK = 1024  # chunks, so that their sums take little memory however short they are
 
@@ -26,7 +27,7 @@ def chunk_size(n_trajectories: int, horizon: int) -> int:
     A function of the arguments alone, never of the threads: chunks are summed in order, so every
     result is bitwise the same for any number of threads.
     """
-    size = min(_MAX_CHUNK, max(MAX_LANES, _MAX_CHUNK_STEPS // horizon))
+    size = min(_MAX_CHUNK, max(_MIN_LARGE_CHUNK, _MAX_CHUNK_STEPS // horizon))
     return max(1, min(size, -(-n_trajectories // _MIN_CHUNKS)))
 
 
@@ -36,13 +37,16 @@ def sample(
     """Simulate and yield block after block: (trajectories done, totals, steps of the block).
 
     `totals` has the shape (chunks of the block, *shape). A native call cannot be interrupted, so a
-    block takes about a quarter of a second; between two blocks Python handles Ctrl-C and progress.
+    block takes about a quarter of a second, or as long as 32 trajectories last if that is more; between
+    two blocks Python handles Ctrl-C and progress.
     """
     size = chunk_size(n_trajectories, horizon)
     n_chunks = -(-n_trajectories // size)
     parameters = tuple(theta.tolist())
-    key = np.uint64(seed_key(np.uint64(seed)))
-    done, block = 0, _MIN_CHUNKS
+    key = seed_key(seed)
+    done = 0
+    small = _MIN_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
+    block = _MIN_CHUNKS if small else threads or numba.get_num_threads()
     while done < n_chunks:
         block = min(block, n_chunks - done)
         totals = np.zeros((block, *shape))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpg.arguments import (
+    MAX_TRAJECTORIES,
     check_environment,
     check_estimator,
     check_horizon,
@@ -20,7 +21,7 @@ from fastpg.arguments import (
 from fastpg.estimators.estimate import Estimate, policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.optimizers import Adam, learning_rate_at
-from fastpg.runs import HISTORY, Run
+from fastpg.runs import HISTORY, Run, encode
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -80,8 +81,9 @@ def train(
     seed, horizon, threads
         As for `fastpg.policy_gradient`.
     resume : Run, optional
-        Go on with this run; its settings must be given again as they were, but for `optimizer`,
-        `theta` and `estimator`, which are taken from it.
+        Go on with this run. Its settings must be given again as they were, but for `estimator` and
+        `optimizer`, which are taken from it; `optimizer` may be another of the same class (its state
+        goes on), and `theta` must not be given.
     progress : callable, optional
         Called after each update with its number and its `Estimate`.
 
@@ -97,11 +99,14 @@ def train(
         On Ctrl-C (within a quarter of a second); it carries the finished updates.
     TrainingDiverged
         If θ would stop being finite.
+    Exception
+        What the estimator, the optimizer or `progress` raises; it too carries the finished updates, as
+        its attribute ``run``.
     """
     check_environment(env)
-    check_policy(policy)
-    check_integer("n_updates", n_updates, 1)
-    check_integer("n_trajectories", n_trajectories, 1)
+    check_policy(policy, env)
+    n_updates = check_integer("n_updates", n_updates, 1)
+    n_trajectories = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
     if resume is None:
         if estimator is None:
             estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
@@ -120,7 +125,17 @@ def train(
             seed=check_seed(seed),
         )
     else:
-        run = _resumed(resume, env, policy, n_trajectories, seed, horizon, optimizer)
+        run = _resumed(
+            resume,
+            optimizer,
+            theta,
+            env=env,
+            policy=policy,
+            n_trajectories=n_trajectories,
+            seed=check_seed(seed),
+            horizon=check_horizon(env, horizon),
+            estimator=resume.estimator if estimator is None else estimator,
+        )
     check_threads(threads)
     check_estimator(run.estimator)
     run.estimator.check(n_trajectories)
@@ -172,6 +187,9 @@ def train(
                 progress(update, estimate)
     except KeyboardInterrupt:
         raise TrainingInterrupted(so_far()) from None
+    except Exception as error:
+        error.run = so_far()  # type: ignore[attr-defined]
+        raise
     return so_far()
 
 
@@ -181,14 +199,20 @@ def _learning_rate(optimizer, update):
     return float("nan") if schedule is None else learning_rate_at(schedule, update)
 
 
-def _resumed(run, env, policy, n_trajectories, seed, horizon, optimizer):
+def _resumed(run, optimizer, theta, **settings):
     """The run to go on with, checked against the settings that must be the same."""
-    given = {"env": env, "policy": policy, "n_trajectories": n_trajectories, "seed": seed}
-    given["horizon"] = check_horizon(env, horizon)
-    for name, value in given.items():
-        if getattr(run, name) != value:
-            raise ValueError(f"{name}={value!r}: the run to resume has {getattr(run, name)!r}")
+    if theta is not None:
+        raise ValueError("theta: must not be given with resume, which goes on from the run's own")
+    for name, value in settings.items():
+        kept = getattr(run, name)
+        if repr(encode(value)) != repr(encode(kept)):  # as text: arrays, and 1 is neither 1.0 nor True
+            raise ValueError(f"{name}={value!r}: the run to resume has {kept!r}")
     if optimizer is not None:
+        if run.optimizer is not None and type(optimizer) is not type(run.optimizer):
+            raise ValueError(
+                f"optimizer={optimizer!r}: the run to resume has the state of {run.optimizer!r}, must be of "
+                "the same class; to change it, start anew with theta=run.theta"
+            )
         return replace(run, optimizer=optimizer)
     if run.optimizer is None or _learning_rate_lost(run.optimizer):
         raise ValueError("optimizer: the saved run's could not be kept (a function?); give it again")

@@ -9,6 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from fastpg import simd
@@ -59,6 +60,16 @@ def add(x, y):
     return np.add(x, y)
 
 
+def squares(x):
+    """Return ``x²``, component by component."""
+    return np.square(x)
+
+
+def accumulate(array, start, x, factor):
+    """Add ``factor · x`` to ``array[start : start + len(x)]``."""
+    array[start : start + len(x)] += factor * np.asarray(x)
+
+
 def zeros_like(x):
     """Return a vector of zeros, as long as `x`."""
     return np.zeros(np.shape(x))
@@ -80,7 +91,9 @@ def _vector(length):
 @intrinsic
 def _affine(typing, theta, x):
     n = len(x)
-    rows = len(theta) // (n + 1)
+    rows, rest = divmod(len(theta), n + 1)
+    if rest:
+        raise TypingError(f"{len(theta)} parameters are no whole number of rows for {n} observations")
 
     def codegen(context, builder, signature, args):
         weights = _elements(builder, args[0], len(theta))
@@ -115,6 +128,35 @@ def _add(typing, x, y):
         return cgutils.pack_array(builder, [builder.fadd(a, b, flags=_FLAGS) for a, b in pairs])
 
     return x(x, y), codegen
+
+
+@intrinsic
+def _squares(typing, x):
+    def codegen(context, builder, signature, args):
+        values = _elements(builder, args[0], len(x))
+        return cgutils.pack_array(builder, [builder.fmul(value, value, flags=_FLAGS) for value in values])
+
+    return x(x), codegen
+
+
+@intrinsic
+def _accumulate(typing, array, start, x, factor):
+    # Vectors spelt out: Numba runs LLVM without the pass that would find them in straight-line code.
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(ir.DoubleType(), len(x))
+        values = factors = ir.Constant(kind, ir.Undefined)
+        for i, value in enumerate(_elements(builder, args[2], len(x))):
+            position = ir.Constant(ir.IntType(32), i)
+            values = builder.insert_element(values, value, position)
+            factors = builder.insert_element(factors, args[3], position)
+        data = context.make_array(array)(context, builder, args[0]).data
+        slot = builder.bitcast(builder.gep(data, [args[1]], inbounds=True), kind.as_pointer())
+        product = builder.fmul(values, factors, flags=_FLAGS)
+        total = builder.fadd(builder.load(slot, align=8), product, flags=_FLAGS)
+        builder.store(total, slot, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, x, types.float64), codegen
 
 
 @intrinsic
@@ -237,6 +279,16 @@ def _(x):
 @compiled_form(add)
 def _(x, y):
     return lambda x, y: _add(x, y)
+
+
+@compiled_form(squares)
+def _(x):
+    return lambda x: _squares(x)
+
+
+@compiled_form(accumulate)
+def _(array, start, x, factor):
+    return lambda array, start, x, factor: _accumulate(array, start, x, factor)
 
 
 @compiled_form(zeros_like)

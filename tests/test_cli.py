@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from typer.testing import CliRunner
 
 import fastpg
+from fastpg import cli
 from fastpg.cli import app
 
 SMALL = ["--updates", "3", "--trajectories", "50", "--episodes", "2"]
@@ -73,7 +77,7 @@ def test_help(command):
         (["train", "CartPole-v1", "--param", "gravity=nan"], "must be finite"),
         (["train", "CartPole-v1", "--updates", "0"], "n_updates"),
         (["train", "CartPole-v1", "--trajectories", "0"], "n_trajectories"),
-        (["train", "CartPole-v1", "--trajectories", "1"], "leaves one out"),
+        (["train", "CartPole-v1", "--trajectories", "1", "--baseline", "mean"], "leaves one out"),
         (["train", "CartPole-v1", "--threads", "4096"], "threads"),
         (["train", "CartPole-v1", "--seed", "-1"], "seed"),
         (["train", "CartPole-v1", "--horizon", "-5"], "horizon"),
@@ -84,10 +88,11 @@ def test_help(command):
     ],
 )
 def test_bad_input_is_told_in_one_line_and_writes_nothing(arguments, message, tmp_path):
-    out = tmp_path / "run"
+    out = tmp_path / "deep" / "run"
     result = invoke(*arguments, *(["--out", out] if arguments[0] == "train" else []))
     assert result.exit_code == 2
     assert message in result.output and "Traceback" not in result.output
+    assert "updates" not in result.output.replace("n_updates", "")  # no progress bar
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,3 +130,112 @@ def test_ctrl_c_keeps_the_finished_updates(tmp_path):
     run = fastpg.load(out)
     assert 0 < len(run.history) < 1_000_000
     assert f"{len(run.history)} finished updates" in output
+
+
+def test_a_single_trajectory_needs_no_baseline(tmp_path):
+    result = invoke("train", "CartPole-v1", *SMALL, "--trajectories", 1, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert fastpg.load(tmp_path / "run").estimator == fastpg.REINFORCE("none")
+
+
+def test_an_empty_working_directory_is_filled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("train", "CartPole-v1", *SMALL, "--out", ".")
+    assert result.exit_code == 0, result.output
+    assert "(config.json, history.csv, learning_curve.png, policy.npz)" in result.output
+    assert len(fastpg.load(tmp_path).history) == 3
+
+
+def test_a_run_that_cannot_be_saved_is_kept_elsewhere(tmp_path, monkeypatch):
+    """Another process takes the directory while this one trains."""
+    out, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(cli.tempfile, "mkdtemp", lambda **options: str(temporary))
+    monkeypatch.setattr(cli, "check_output", lambda path: out.write_text("taken"))
+    result = invoke("train", "CartPole-v1", *SMALL, "--out", out)
+    assert result.exit_code == 1
+    assert "is a file" in result.output and f"the run is kept in {temporary} instead" in result.output
+    assert len(fastpg.load(temporary).history) == 3
+
+
+def test_an_error_in_training_keeps_the_finished_updates(tmp_path, monkeypatch):
+    def rate(schedule, update):
+        return 0.1 if update < 2 else -1.0
+
+    monkeypatch.setattr(fastpg.LinearSchedule, "__call__", rate)
+    out = tmp_path / "run"
+    result = invoke("train", "CartPole-v1", *SMALL, "--final-learning-rate", 0.1, "--out", out)
+    assert result.exit_code == 1
+    assert "2 finished updates kept in" in result.output
+    assert "error: learning_rate=-1.0" in result.output
+    assert len(fastpg.load(out).history) == 2
+
+
+def test_ctrl_c_in_the_evaluation_comes_after_the_place_of_the_run(tmp_path, monkeypatch):
+    def press(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_evaluate_in_gymnasium", press)
+    result = invoke("train", "CartPole-v1", *SMALL, "--out", tmp_path / "run")
+    assert result.exit_code == 130
+    assert f"run kept in {tmp_path / 'run'}" in result.output and "interrupted" in result.output
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(tmp_path):
+    out = tmp_path / "run[bold]"
+    result = invoke("train", "CartPole-v1", *SMALL, "--out", out)
+    assert f"run kept in {out}" in result.output and f"fastpg evaluate '{out}'" in result.output
+
+
+def test_gradient_of_a_run_is_that_of_its_environment_and_policy(tmp_path):
+    env = fastpg.make("CartPole-v1", gravity=3.7)
+    policy = fastpg.SoftmaxLinear.for_env(env)
+    run = fastpg.train(env, policy, n_updates=2, n_trajectories=50)
+    run.save(tmp_path / "run")
+    result = invoke("gradient", "CartPole-v1", "--run", tmp_path / "run", "--trajectories", 500)
+    estimate = fastpg.policy_gradient(env, policy, run.theta, n_trajectories=500)
+    assert f"{estimate.gradient[3]:.6g}" in result.output
+    other = invoke("gradient", "CartPole-v0", "--run", tmp_path / "run", "--trajectories", 500)
+    assert other.exit_code == 2 and "must be the environment of --run" in other.output
+
+
+def test_bad_trajectories_of_gradient_are_refused_before_anything_compiles(monkeypatch):
+    def started(*arguments, **options):
+        raise AssertionError("an estimate was started")
+
+    monkeypatch.setattr(fastpg, "policy_gradient", started)
+    for arguments in (["--trajectories", 0], ["--trajectories", 1, "--baseline", "mean"]):
+        result = invoke("gradient", "CartPole-v1", *arguments)
+        assert result.exit_code == 2 and "n_trajectories=" in result.output
+
+
+class Unusual(NamedTuple):
+    """Parameters that are no numbers, one without a default, and a horizon that is computed."""
+
+    size: int
+    table: np.ndarray = np.zeros(2)
+    name: str = "[red]"
+
+    action_space = Discrete(2)
+
+    @property
+    def horizon(self):
+        return self.size
+
+
+def test_envs_lists_parameters_of_any_kind(monkeypatch):
+    monkeypatch.setitem(fastpg.registry, "Unusual-v0", fastpg.environment.Spec("Unusual-v0", Unusual, {}))
+    result = invoke("envs")
+    assert result.exit_code == 0, result.output
+    for text in ("depends", "size, table=[0. 0.], name=[red]"):
+        assert text in " ".join(result.output.split())
+
+
+def test_an_operating_system_error_is_one_line(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError("disk full")
+
+    invoke("train", "CartPole-v1", *SMALL, "--out", tmp_path / "run")
+    monkeypatch.setattr("fastpg.interop.gymnasium.record", full)
+    result = invoke("evaluate", tmp_path / "run", "--episodes", 1, "--render", tmp_path / "episode.gif")
+    assert result.exit_code == 2 and "error: disk full" in result.output

@@ -1,9 +1,12 @@
 """Playing and recording in Gymnasium's own environment."""
 
+import os
+
 import numpy as np
 import pytest
 
 import fastpg
+from fastpg.interop import gymnasium as interop
 from fastpg.interop.gymnasium import play, record
 
 
@@ -50,3 +53,33 @@ def test_bad_recordings_are_refused(env, policy, tmp_path):
         record(env, policy, policy.initial(), tmp_path / "episode.webm")
     with pytest.raises(ValueError, match="there is no directory"):
         record(env, policy, policy.initial(), tmp_path / "nowhere" / "episode.gif")
+
+
+def test_random_numbers_are_independent_and_a_prefix(env):
+    """Each episode has a seed of 64 bits of its own, which more episodes do not change."""
+    generator, seeds = interop._random(0, 1000)
+    assert len(set(seeds)) == 1000 and max(seeds) > 2**63
+    assert interop._random(0, 10)[1] == seeds[:10]
+    again = [np.random.default_rng(seed).random() for seed in seeds]
+    assert generator.random() not in again
+
+
+@pytest.mark.parametrize("chosen", [None, "dummy"])
+def test_recording_leaves_the_process_as_it_was(env, policy, tmp_path, monkeypatch, chosen):
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    if chosen:
+        monkeypatch.setenv("SDL_VIDEODRIVER", chosen)
+    kept = {}
+    monkeypatch.setattr(interop, "_write", lambda frames, fps, path: kept.update(frames=frames, fps=fps))
+    total = record(env, policy, policy.initial(), tmp_path / "episode.gif", deterministic=True)
+    assert os.environ.get("SDL_VIDEODRIVER") == chosen
+    assert len(kept["frames"]) == 1 + total // 2 and kept["fps"] == 25  # every second picture
+
+
+def test_a_policy_for_another_environment_is_refused(env, policy, tmp_path):
+    other = policy._replace(n_actions=3)
+    theta = other.initial()
+    with pytest.raises(ValueError, match="policy="):
+        play(env, other, theta, episodes=1)
+    with pytest.raises(ValueError, match="policy="):
+        record(env, other, theta, tmp_path / "episode.gif")

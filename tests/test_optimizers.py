@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastpg import SGD, Adam, LinearSchedule, Momentum
+from fastpg.optimizers import learning_rate_at
 
 GRADIENTS = np.random.default_rng(0).normal(size=(20, 3))
 
@@ -65,7 +66,13 @@ def test_a_bad_learning_rate_is_refused(rate):
         SGD(rate).step(np.zeros(1), np.zeros(1), (), 0)
 
 
-@pytest.mark.parametrize("rate", ["0.1", None, True])
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.array(0.5), np.int64(2), lambda update: np.array(0.5)])
+def test_a_learning_rate_may_be_of_numpy(rate):
+    value = learning_rate_at(rate, 0)
+    assert value in (0.5, 2.0) and type(value) is float
+
+
+@pytest.mark.parametrize("rate", ["0.1", None, True, np.True_, np.ones(2)])
 def test_a_learning_rate_of_another_type_is_refused(rate):
     with pytest.raises(TypeError, match="learning_rate"):
         SGD(rate).step(np.zeros(1), np.zeros(1), (), 0)

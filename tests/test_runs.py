@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +72,11 @@ def test_nothing_is_left_of_a_save_that_fails(run, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         run.save(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "deep" / "run", tmp_path / "empty"):
+        with pytest.raises(OSError, match="disk full"):
+            run.save(path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_loading_what_is_not_a_run(run, tmp_path):
@@ -102,3 +109,86 @@ def test_parameters_that_are_arrays_are_kept():
     decoded = runs.decode(json.loads(json.dumps(runs.encode(table))))
     np.testing.assert_array_equal(decoded.transitions, table.transitions)
     assert decoded.transitions.dtype == np.float32 and decoded.name is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links and a umask")
+def test_an_empty_directory_behind_a_link_is_filled_in_place(run, tmp_path):
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "volume")
+    before = os.umask(0o027)
+    try:
+        run.save(tmp_path / "link")
+        run.save(tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "volume" / "policy.npz").is_file() and (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o750
+
+
+def test_checking_an_output_makes_nothing(tmp_path):
+    runs.check_output(tmp_path / "deep" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_fails_does_not_take_the_run_with_it(run, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.warns(UserWarning, match="learning_curve.png could not be drawn: no fonts"):
+        run.save(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "policy.npz",
+        "history.csv",
+        "config.json",
+    }
+    fastpg.load(tmp_path / "run")
+
+
+class Outer:
+    class Plain(fastpg.REINFORCE):
+        __slots__ = ()
+
+
+def test_a_class_within_a_class_is_found_again(env, policy, tmp_path):
+    run = fastpg.train(env, policy, Outer.Plain(), n_updates=1, n_trajectories=20)
+    run.save(tmp_path / "run")
+    assert type(fastpg.load(tmp_path / "run").estimator) is Outer.Plain
+
+
+def test_a_class_that_could_not_be_loaded_is_refused(env, policy, tmp_path):
+    class Local(fastpg.REINFORCE):
+        __slots__ = ()
+
+    run = fastpg.train(env, policy, Local(), n_updates=1, n_trajectories=20)
+    with pytest.raises(ValueError, match="estimator=Local.*top level of a module"):
+        run.save(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["os:system", "builtins:exec", "builtins:dict", "fastpg:train"])
+def test_only_named_tuples_are_made_from_a_file(name):
+    with pytest.raises(TypeError, match="must name a typing.NamedTuple class"):
+        runs.decode({"class": name, "fields": {}})
+
+
+def test_settings_that_are_numpy_integers_can_be_saved(env, policy, tmp_path):
+    settings = {"n_updates": np.int64(1), "n_trajectories": np.int32(20), "horizon": np.int64(9)}
+    fastpg.train(env, policy, **settings).save(tmp_path / "run")
+    assert fastpg.load(tmp_path / "run").n_trajectories == 20
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.array])
+def test_numpy_numbers_are_parameters(kind):
+    gravity = fastpg.make("CartPole-v1", gravity=kind(3)).gravity
+    assert gravity == 3.0 and type(gravity) is float
+    assert fastpg.make("CartPole-v1", semi_implicit=np.True_).semi_implicit is True
+
+
+def test_parameters_of_a_registration_are_checked(monkeypatch):
+    monkeypatch.setattr(fastpg.environment, "registry", dict(fastpg.registry))
+    fastpg.register("CartPole-moon", "fastpg.envs.cartpole:CartPole", gravity=2)
+    assert type(fastpg.make("CartPole-moon").gravity) is float
+    fastpg.register("CartPole-typo", "fastpg.envs.cartpole:CartPole", gravty=2)
+    with pytest.raises(TypeError, match="did you mean gravity"):
+        fastpg.make("CartPole-typo")

@@ -1,7 +1,12 @@
 """Training: the algorithm, what it keeps, and how it stops."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from fastpg.envs.cartpole import CartPoleV0
+from gymnasium.spaces import Box, Discrete
 
 import fastpg
 from fastpg.interop.gymnasium import play
@@ -58,6 +63,57 @@ def test_resuming_with_other_settings_is_refused(env, policy):
         fastpg.train(env, policy, n_updates=1, n_trajectories=50, seed=1, resume=run)
     with pytest.raises(ValueError, match="n_trajectories=60"):
         fastpg.train(env, policy, n_updates=1, n_trajectories=60, resume=run)
+
+
+class Table(NamedTuple):
+    """An environment with an array among its parameters; nothing of it is run."""
+
+    transitions: np.ndarray
+    horizon = 500
+    action_space = Discrete(2)
+    observation_space = Box(-1.0, 1.0, (4,))
+
+    def reset(self, rng): ...
+
+    def observe(self, state): ...
+
+    def step(self, state, action, rng): ...
+
+
+def test_resuming_compares_arrays_and_types(env, policy):
+    run = fastpg.train(env, policy, n_updates=1, n_trajectories=50)
+    table = replace(run, env=Table(np.zeros(2)))
+    for other, message in [(Table(np.ones(2)), "env=Table"), (CartPoleV0(*env), "env=CartPoleV0")]:
+        with pytest.raises(ValueError, match=message):
+            fastpg.train(other, policy, n_updates=1, n_trajectories=50, horizon=500, resume=table)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"optimizer": fastpg.Momentum(0.1)}, "optimizer=Momentum.*the same class"),
+        ({"optimizer": fastpg.SGD(0.1)}, "optimizer=SGD.*the same class"),
+        ({"estimator": fastpg.REINFORCE("none")}, "estimator=.*the run to resume has"),
+        ({"theta": np.zeros(10)}, "theta: must not be given with resume"),
+    ],
+)
+def test_resuming_takes_theta_estimator_and_optimizer_from_the_run(env, policy, given, message):
+    run = fastpg.train(env, policy, n_updates=1, n_trajectories=50)
+    with pytest.raises(ValueError, match=message):
+        fastpg.train(env, policy, n_updates=1, n_trajectories=50, resume=run, **given)
+    allowed = {"optimizer": fastpg.Adam(0.01), "estimator": fastpg.REINFORCE("mean")}
+    resumed = fastpg.train(env, policy, n_updates=1, n_trajectories=50, resume=run, **allowed)
+    assert resumed.history["learning_rate"].tolist() == [0.1, 0.01]
+
+
+def test_any_error_carries_the_finished_updates(env, policy):
+    def progress(update, estimate):
+        if update == 2:
+            raise RuntimeError("the callback's own")
+
+    with pytest.raises(RuntimeError, match="own") as stopped:
+        fastpg.train(env, policy, n_updates=10, n_trajectories=50, progress=progress)
+    same(stopped.value.run, fastpg.train(env, policy, n_updates=3, n_trajectories=50))
 
 
 def test_threads_do_not_change_a_run(env, policy):

@@ -103,35 +103,41 @@ def policy_gradient(
     """
     started = time.perf_counter()
     check_environment(env)
-    check_policy(policy)
+    check_policy(policy, env)
     theta = check_theta(policy, theta)
     estimator = REINFORCE() if estimator is None else estimator
     check_estimator(estimator)
     n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
     estimator.check(n)
     shape = estimator.totals_shape(policy.n_parameters)
+    settings: dict[str, Any] = {
+        "horizon": check_horizon(env, horizon),
+        "seed": check_seed(seed),
+        "first_trajectory": check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
+        "threads": check_threads(threads),
+    }
+    pilot, _ = _sums(env, policy, theta, estimator.accumulator(), shape, n_trajectories=1, **settings)
+    reference = estimator.returns(pilot, 1)[0]
+    accumulator = estimator.accumulator(reference)
+    sums, n_steps = _sums(
+        env, policy, theta, accumulator, shape, n_trajectories=n, progress=progress, **settings
+    )
+    gradient, standard_error = estimator.gradient(sums, n, reference)
+    seconds = time.perf_counter() - started
+    mean_return, return_standard_error, mean_length = estimator.returns(sums, n, reference)
+    return Estimate(
+        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
+    )
+
+
+def _sums(env, policy, theta, accumulator, shape, progress=None, **settings):
+    """The sums over all trajectories, and the number of steps."""
     sums = np.zeros(shape)
     n_steps = 0
-    for done, totals, steps in sample(
-        env,
-        policy,
-        theta,
-        estimator.accumulator(),
-        shape,
-        n_trajectories=n,
-        horizon=check_horizon(env, horizon),
-        seed=check_seed(seed),
-        first_trajectory=check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
-        threads=check_threads(threads),
-    ):
+    for done, totals, steps in sample(env, policy, theta, accumulator, shape, **settings):
         for chunk in totals:  # one after the other: the order of the sum must not depend on the blocks
             sums += chunk
         n_steps += steps
         if progress is not None:
             progress(done)
-    gradient, standard_error = estimator.gradient(sums, n)
-    seconds = time.perf_counter() - started
-    mean_return, return_standard_error, mean_length = estimator.returns(sums, n)
-    return Estimate(
-        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
-    )
+    return sums, n_steps

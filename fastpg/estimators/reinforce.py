@@ -5,7 +5,9 @@ For a trajectory τ_i with return R_i = Σ_t r_t and score s_i = Σ_t ∇log π_
     ∇J(θ) = E[s R],    because E[s] = 0 also = E[s (R - b)] for every b that does not depend on τ.
 
 One pass over N independent trajectories keeps the sums of s, sR, s², s²R and s²R² (s², s²R: per
-component) together with those of R and R²; the three baselines follow from the sums alone.
+component) together with those of R and R²; the three baselines follow from the sums alone. What is summed
+is not R but R - c, with the return of one trajectory for c, so that nothing cancels where returns are
+large and alike; the last two baselines do not notice, and the first adds c back.
 
 **none**, b = 0. The mean of x_i = s_i R_i; its standard error √(S²/N) from the sample variance
 S² = (Σx² - (Σx)²/N) / (N - 1), where Σx = ΣsR and Σx² = Σs²R².
@@ -53,6 +55,7 @@ class Trace(NamedTuple):
 class ScoresAndReturns(NamedTuple):
     """Accumulates the sums above; compiled into the lanes."""
 
+    reference: float  # c
     groups: int = GROUPS  # a power of two
 
     def choose(self, policy, theta, observation, rng):
@@ -75,14 +78,13 @@ class ScoresAndReturns(NamedTuple):
         """Add a finished trajectory to the sums."""
         group = totals[number & (self.groups - 1)]
         n = len(trace.score)
-        total = trace.total
-        for p in range(n):
-            s = trace.score[p]
-            group[p] += s
-            group[n + p] += s * total
-            group[2 * n + p] += s * s
-            group[3 * n + p] += s * s * total
-            group[4 * n + p] += s * s * total * total
+        total = trace.total - self.reference
+        squares = vectors.squares(trace.score)
+        vectors.accumulate(group, 0, trace.score, 1.0)
+        vectors.accumulate(group, n, trace.score, total)
+        vectors.accumulate(group, 2 * n, squares, 1.0)
+        vectors.accumulate(group, 3 * n, squares, total)
+        vectors.accumulate(group, 4 * n, squares, total * total)
         group[5 * n] += total
         group[5 * n + 1] += total * total
         group[5 * n + 2] += length
@@ -107,41 +109,42 @@ class REINFORCE(NamedTuple):
                 f"n_trajectories={n_trajectories}: baseline={self.baseline!r} leaves one out and needs 2"
             )
 
-    def accumulator(self):
+    def accumulator(self, reference=0.0):
         """Return what is compiled into the lanes; one kernel serves all baselines."""
-        return ScoresAndReturns()
+        return ScoresAndReturns(reference)
 
     def totals_shape(self, n_parameters):
         """Return the shape of the sums: groups by columns."""
         return GROUPS, 5 * n_parameters + 3
 
-    def gradient(self, totals, n):
+    def gradient(self, totals, n, reference=0.0):
         """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
         p = (totals.shape[1] - 3) // 5
         sums = totals[:, : 5 * p].reshape(len(totals), 5, p)
-        s, sr, s2, s2r, s2r2 = sums.sum(axis=0)
+        s, sd, s2, s2d, s2d2 = sums.sum(axis=0)
         if self.baseline == "none":
-            return _mean_and_error(sr, s2r2, n)
+            x = sd + reference * s
+            return _mean_and_error(x, s2d2 + 2 * reference * s2d + reference**2 * s2, n)
         if self.baseline == "mean":
             mean = totals[:, 5 * p].sum() / n
             scale = n / (n - 1)
-            x = scale * (sr - mean * s)
-            x2 = scale**2 * (s2r2 - 2 * mean * s2r + mean**2 * s2)
+            x = scale * (sd - mean * s)
+            x2 = scale**2 * (s2d2 - 2 * mean * s2d + mean**2 * s2)
             return _mean_and_error(x, x2, n)
         # Summed anew, not "all minus own": one score may be 1e8 times all the others.
         others = 1.0 - np.eye(len(totals))
-        others_s2, others_s2r = others @ sums[:, 2], others @ sums[:, 3]
+        others_s2, others_s2d = (np.einsum("gh,hp->gp", others, sums[:, i]) for i in (2, 3))
         seen = others_s2 > 0  # where no other score is non-zero, any b will do
-        b = np.divide(others_s2r, others_s2, out=np.zeros_like(others_s2), where=seen)
+        b = np.divide(others_s2d, others_s2, out=np.zeros_like(others_s2), where=seen)
         x = (sums[:, 1] - b * sums[:, 0]).sum(axis=0)
         x2 = (sums[:, 4] - 2 * b * sums[:, 3] + b**2 * sums[:, 2]).sum(axis=0)
         return _mean_and_error(x, x2, n)
 
-    def returns(self, totals, n):
+    def returns(self, totals, n, reference=0.0):
         """Return the mean return, its standard error, and the mean length."""
         total, squares, length = totals[:, -3:].sum(axis=0)
         mean, error = _mean_and_error(total, squares, n)
-        return float(mean), float(error), float(length / n)
+        return float(reference + mean), float(error), float(length / n)
 
 
 def _mean_and_error(total, squares, n):

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,17 @@ def play(
     episodes : int
         At least 1.
     seed : int
-        Of the start states (one child of ``numpy.random.SeedSequence(seed)`` an episode) and of the
-        actions.
+        Its ``numpy.random.SeedSequence`` has a child for the actions and one for each start state.
     deterministic : bool
         Take the most probable action in place of a random one.
     """
     started = time.perf_counter()
-    check_policy(policy)
+    check_policy(policy, env)
     theta = check_theta(policy, theta)
     check_integer("episodes", episodes, 1)
-    seeds = np.random.SeedSequence(check_integer("seed", seed, 0)).generate_state(episodes + 1)
-    generator = np.random.default_rng(seeds[-1])
+    generator, seeds = _random(seed, episodes)
     games = [_twin(env) for _ in range(episodes)]
-    observations = np.array([game.reset(seed=int(s))[0] for game, s in zip(games, seeds, strict=False)])
+    observations = np.array([game.reset(seed=s)[0] for game, s in zip(games, seeds, strict=True)])
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     alive = np.arange(episodes)
     while alive.size:
@@ -72,23 +72,22 @@ def record(
         If the file is neither, or its directory does not exist.
     """
     target = check_recording(path)
-    policy_theta = check_theta(policy, theta)
-    reset_seed, action_seed = np.random.SeedSequence(check_integer("seed", seed, 0)).generate_state(2)
-    generator = np.random.default_rng(action_seed)
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory; no display is needed
-    game = _twin(env, render_mode="rgb_array")
-    observation, _ = game.reset(seed=int(reset_seed))
-    frames, total, over = [game.render()], 0.0, False
-    while not over:
-        action = _actions(policy, policy_theta, observation[np.newaxis], generator, deterministic)[0]
-        observation, reward, terminated, truncated, _ = game.step(action)
-        frames.append(game.render())
-        total += float(reward)
-        over = terminated or truncated
-    fps = game.metadata["render_fps"]
-    game.close()
-    if target.suffix == ".gif":  # half the pictures: a GIF of 50 a second is large, and many viewers balk
-        frames, fps = frames[::2], fps / 2
+    check_policy(policy, env)
+    theta = check_theta(policy, theta)
+    generator, (reset_seed,) = _random(seed, 1)
+    every = 2 if target.suffix == ".gif" else 1  # a GIF of 50 a second is large, and many viewers balk
+    with _no_display(), closing(_twin(env, render_mode="rgb_array")) as game:
+        observation, _ = game.reset(seed=reset_seed)
+        frames, total, steps, over = [game.render()], 0.0, 0, False
+        while not over:
+            action = _actions(policy, theta, observation[np.newaxis], generator, deterministic)[0]
+            observation, reward, terminated, truncated, _ = game.step(action)
+            total += float(reward)
+            steps += 1
+            if steps % every == 0:
+                frames.append(game.render())
+            over = terminated or truncated
+        fps = game.metadata["render_fps"] / every
     _write(frames, fps, target)
     return total
 
@@ -101,6 +100,24 @@ def check_recording(path: str | os.PathLike) -> Path:
     if not target.parent.is_dir():
         raise ValueError(f"path={str(path)!r}: there is no directory {target.parent}")
     return target
+
+
+def _random(seed: int, episodes: int) -> tuple[np.random.Generator, list[int]]:
+    """A generator for the actions and a seed for each episode, independent of one another."""
+    actions, *starts = np.random.SeedSequence(check_integer("seed", seed, 0)).spawn(episodes + 1)
+    return np.random.default_rng(actions), [int(s.generate_state(1, np.uint64)[0]) for s in starts]
+
+
+@contextmanager
+def _no_display() -> Iterator[None]:
+    """Let pygame draw into memory, unless the user has chosen where."""
+    chosen = "SDL_VIDEODRIVER" in os.environ
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["SDL_VIDEODRIVER"]
 
 
 def _twin(env, render_mode=None):

@@ -5,7 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.random import categorical
+from fastpg.random import categorical, seed_key, trajectory_rng
+
+_observation_lengths: dict[type, int] = {}
+
+
+def _observation_length(env) -> int:
+    """The number of components of an observation: a matter of the environment's type, asked once."""
+    cls = type(env)
+    if cls not in _observation_lengths:
+        observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
+        _observation_lengths[cls] = len(observation) if isinstance(observation, tuple) else 0
+    return _observation_lengths[cls]
 
 
 class SoftmaxLinear(NamedTuple):
@@ -45,6 +56,15 @@ class SoftmaxLinear(NamedTuple):
         if not isinstance(actions, Discrete):
             raise ValueError(f"env: SoftmaxLinear needs Discrete actions, not {actions}")
         return cls(observations.shape[0], int(actions.n), int(actions.start))
+
+    def check_environment(self, env) -> None:
+        """Raise ValueError unless observations and actions of `env` are those of this policy."""
+        actions = env.action_space
+        if (getattr(actions, "n", None), getattr(actions, "start", None)) != (self.n_actions, self.first_action):
+            raise ValueError(f"policy={self!r}: is for other actions than the environment's {actions}")
+        n = _observation_length(env)
+        if n != self.n_observations:
+            raise ValueError(f"policy={self!r}: is for observations of another length than the environment's {n}")
 
     @property
     def n_parameters(self) -> int:
