@@ -21,7 +21,7 @@ def check_environment(env: Any) -> None:
 
 
 def check_policy(policy: Any, env: Any) -> None:
-    """Raise TypeError unless `policy` is a NamedTuple with a policy's methods, ValueError if not for `env`."""
+    """Raise TypeError unless `policy` has a policy's methods, ValueError unless it is one for `env`."""
     _check_named_tuple("policy", policy, ("sample", "score", "n_parameters"))
     if hasattr(policy, "check_environment"):
         policy.check_environment(env)

@@ -72,7 +72,7 @@ class ReturnsAndLengths(NamedTuple):
         """Return the action to take."""
         return policy.sample(theta, observation, rng)
 
-    def start(self, theta):
+    def start(self, score):
         """Return the trace of a trajectory that has not begun."""
         return Total(0.0)
 
@@ -84,11 +84,11 @@ class ReturnsAndLengths(NamedTuple):
         """Return the trace after a reward."""
         return Total(trace.value + reward)
 
-    def finish(self, totals, trace, length, number):
+    def finish(self, policy, theta, totals, trajectory):
         """Write a finished trajectory's return and length into its row."""
-        row = number & (self.rows - 1)
-        totals[row, 0] = trace.value
-        totals[row, 1] = length
+        row = trajectory.number & (self.rows - 1)
+        totals[row, 0] = trajectory.trace.value
+        totals[row, 1] = trajectory.time
 
 
 class ReturnsOfMode(ReturnsAndLengths):

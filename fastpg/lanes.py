@@ -178,7 +178,9 @@ def _flag(typing, finished, lane, value, like):
 
     def codegen(context, builder, signature, args):
         data = context.make_array(finished)(context, builder, args[0]).data
-        store = builder.store(builder.zext(args[2], ir.IntType(8)), builder.gep(data, [args[1]], inbounds=True))
+        store = builder.store(
+            builder.zext(args[2], ir.IntType(8)), builder.gep(data, [args[1]], inbounds=True)
+        )
         _independent(builder, store, -1, rows)
         return context.get_dummy_value()
 
@@ -368,15 +370,43 @@ def _(observation):
     return lambda observation: observation
 
 
+def running_score(policy, theta, observation, action):
+    """Return what is added up of the score: ``policy.running_score``, or all of it."""
+    if hasattr(policy, "running_score"):
+        return policy.running_score(theta, observation, action)
+    return policy.score(theta, observation, action)
+
+
+def whole_score(policy, theta, running):
+    """Return the score from its `running_score`."""
+    return policy.whole_score(theta, running) if hasattr(policy, "whole_score") else running
+
+
+@compiled_form(running_score)
+def _(policy, theta, observation, action):
+    if hasattr(policy.instance_class, "running_score"):
+        return lambda policy, theta, observation, action: policy.running_score(theta, observation, action)
+    return lambda policy, theta, observation, action: policy.score(theta, observation, action)
+
+
+@compiled_form(whole_score)
+def _(policy, theta, running):
+    if hasattr(policy.instance_class, "whole_score"):
+        return lambda policy, theta, running: policy.whole_score(theta, running)
+    return lambda policy, theta, running: running
+
+
 @inline
 def begin(env, policy, theta, accumulator, key, base, number):
     """Return trajectory number `base + number` of a seed at its start."""
     rng = trajectory_rng(key, base + number)
     state = env.reset(rng)
     rng = next_step(rng)
-    # For its type alone: `act` chooses the first action.
-    action = zero(accumulator.choose(policy, theta, observation_of(env, state), policy_rng(rng)))
-    return Trajectory(state, action, rng, 0, number, accumulator.start(theta))
+    # For their types alone: `act` chooses the first action.
+    observation = observation_of(env, state)
+    action = zero(accumulator.choose(policy, theta, observation, policy_rng(rng)))
+    score = zero(running_score(policy, theta, observation, action))
+    return Trajectory(state, action, rng, 0, number, accumulator.start(score))
 
 
 @inline
@@ -384,7 +414,7 @@ def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = observation_of(env, trajectory.state)
     action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
-    score = policy.score(theta, observation, action)
+    score = running_score(policy, theta, observation, action)
     trace = accumulator.acted(trajectory.trace, score)
     return Trajectory(trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace)
 
@@ -465,7 +495,7 @@ def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, t
                 if lane >= n_lanes:  # one of the copies that fill the last vector
                     continue
                 trajectory = take(memory, lane, like)
-                accumulator.finish(totals, trajectory.trace, trajectory.time, trajectory.number)
+                accumulator.finish(policy, theta, totals, trajectory)
                 if following < stop:
                     put(memory, lane, begin(env, policy, theta, accumulator, key, base, following), like)
                     following += 1

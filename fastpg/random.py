@@ -136,8 +136,8 @@ def uniform(rng, j):
     rng : Rng or numpy.random.Generator
         A generator may stand in, in ordinary Python only; it ignores `j`.
     j : int
-        Number of the draw, 0 <= j < MAX_DRAWS (checked in ordinary Python only). The same number gives the same
-        value again.
+        Number of the draw, 0 <= j < MAX_DRAWS (checked in ordinary Python only). The same number gives
+        the same value again.
     """
     if isinstance(rng, np.random.Generator):
         return rng.random()

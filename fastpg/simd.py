@@ -118,7 +118,7 @@ def _exp_reduced(x, bias):
 
 @exact
 def exp(x):
-    """e**x, error below 0.85 ULP, for denormal results as well.
+    """e**x, error below 1.0 ULP, for denormal results as well.
 
     2**n * exp(r) with x = n * ln(2) + r. The result overflows to inf above 709.78 and reaches 0 through
     the denormals below -745.13; exp(-inf) = 0, exp(inf) = inf, NaN propagates.
@@ -222,7 +222,8 @@ def _polynomials(r):
     a = fma(-0.008333333333321842, z, 0.1666666666666663)
     b = fma(-2.755731354023558e-06, z, 0.00019841269829361488)
     c = fma(-1.5895470365925187e-10, z, 2.5050734792510682e-08)
-    deficit = fma(fma(c, z2, b), z2, a) * z * r
+    # A zero added to the product, so that subtracting it from r = -0.0 leaves -0.0.
+    deficit = fma(fma(fma(c, z2, b), z2, a) * z, r, 0.0)
     # degree 5 in z, 2**-63.9
     a = fma(-0.0013888888888873342, z, 0.041666666666666595)
     b = fma(-2.7557314217073165e-07, z, 2.48015872890021e-05)
@@ -235,7 +236,6 @@ def _sin_cos(r, e):
     """Sine and cosine of r - e for |r| <= pi/4."""
     deficit, w, q, z2 = _polynomials(r)
     rounding = fma(r * r, -0.5, 1.0 - w)
-    # Subtracting from r last keeps the sign of -0.0.
     return r - fma(e, w, deficit), w + fma(q, z2, fma(r, e, rounding))
 
 
@@ -256,7 +256,7 @@ def _bounded(x):
     """Return n mod 4, sin(r) and cos(r), without the compensations of `_reduce` and `_sin_cos`."""
     t = fma(x, _TWO_OVER_PI, _MAGIC)
     n = t - _MAGIC
-    r = fma(-n, _PI_REST, fma(-n, _PI_1, x))
+    r = fma(-n, _PI_3, fma(-n, _PI_2, fma(-n, _PI_1, x)))
     r = r if abs(x) <= BOUND else math.nan
     deficit, w, q, z2 = _polynomials(r)
     return bits_from_float(t), r - deficit, fma(q, z2, w)

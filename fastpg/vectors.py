@@ -50,6 +50,21 @@ def outer_with_bias(e, x):
     return products.reshape(*products.shape[:-2], -1)
 
 
+def but_last(x):
+    """Return all components but the last, shape (..., A-1)."""
+    return np.asarray(x)[..., :-1]
+
+
+def with_balancing_row(rows, length):
+    """Return `rows` (one after the other) and one more row, so that the sum of all rows is zero.
+
+    `length` is anything as long as the result; what it is longer than `rows` is the length of a row.
+    """
+    rows = np.asarray(rows)
+    width = len(length) - len(rows)
+    return np.concatenate([rows, -rows.reshape(-1, width).sum(axis=0)])
+
+
 def argmax(x):
     """Return the index of the largest component (the first of several), shape (...)."""
     return np.argmax(x, axis=-1)
@@ -119,6 +134,31 @@ def _outer_with_bias(typing, e, x):
         return cgutils.pack_array(builder, outputs)
 
     return _vector(len(e) * (len(x) + 1))(e, x), codegen
+
+
+@intrinsic
+def _but_last(typing, x):
+    def codegen(context, builder, signature, args):
+        return cgutils.pack_array(builder, _elements(builder, args[0], len(x) - 1))
+
+    return _vector(len(x) - 1)(x), codegen
+
+
+@intrinsic
+def _with_balancing_row(typing, rows, length):
+    width = len(length) - len(rows)
+
+    def codegen(context, builder, signature, args):
+        values = _elements(builder, args[0], len(rows))
+        balance = []
+        for column in range(width):
+            total = ir.Constant(ir.DoubleType(), 0.0)
+            for value in values[column::width]:
+                total = builder.fsub(total, value, flags=_FLAGS)
+            balance.append(total)
+        return cgutils.pack_array(builder, values + balance)
+
+    return _vector(len(length))(rows, length), codegen
 
 
 @intrinsic
@@ -269,6 +309,16 @@ def _(index, x):
 @compiled_form(outer_with_bias)
 def _(e, x):
     return lambda e, x: _outer_with_bias(e, x)
+
+
+@compiled_form(but_last)
+def _(x):
+    return lambda x: _but_last(x)
+
+
+@compiled_form(with_balancing_row)
+def _(rows, length):
+    return lambda rows, length: _with_balancing_row(rows, length)
 
 
 @compiled_form(argmax)

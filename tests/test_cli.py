@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -150,12 +151,13 @@ def test_a_run_that_cannot_be_saved_is_kept_elsewhere(tmp_path, monkeypatch):
     """Another process takes the directory while this one trains."""
     out, temporary = tmp_path / "run", tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(cli.tempfile, "mkdtemp", lambda **options: str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(cli, "check_output", lambda path: out.write_text("taken"))
     result = invoke("train", "CartPole-v1", *SMALL, "--out", out)
     assert result.exit_code == 1
-    assert "is a file" in result.output and f"the run is kept in {temporary} instead" in result.output
-    assert len(fastpg.load(temporary).history) == 3
+    (kept,) = temporary.iterdir()
+    assert "is a file" in result.output and f"the run is kept in {kept} instead" in result.output
+    assert len(fastpg.load(kept).history) == 3
 
 
 def test_an_error_in_training_keeps_the_finished_updates(tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def one_sweep(env, policy, theta, accumulator, horizon, key, n_lanes):
 @pytest.fixture(scope="module")
 def assembly(env, policy, theta):
     """Of the loop over lanes in the gradient kernel of CartPole."""
-    one_sweep(env, policy, tuple(theta.tolist()), ScoresAndReturns(), 500, np.uint64(1), 8)
+    one_sweep(env, policy, tuple(theta.tolist()), ScoresAndReturns(0.0), 500, np.uint64(1), 8)
     for types, text in lanes.sweep.inspect_asm().items():
         if "CartPole" in str(types[0]) and "ScoresAndReturns" in str(types[3]):
             return text
@@ -216,7 +216,7 @@ class Goal(NamedTuple):
 def play(env, policy, theta, seed, number, horizon):
     """One trajectory in ordinary Python, method by method."""
     rng = trajectory_rng(np.uint64(seed_key(np.uint64(seed))), number)
-    rng = Rng(*map(np.uint64, rng))
+    rng = Rng(*rng)
     state = env.reset(rng)
     total = 0.0
     length = 0

@@ -4,17 +4,21 @@ import itertools
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import oracles
 import pytest
+from gymnasium.spaces import Box, Discrete
 from scipy import stats
 
 import fastpg
-from fastpg import REINFORCE, evaluate, policy_gradient
+from fastpg import REINFORCE, SoftmaxLinear, evaluate, policy_gradient
 from fastpg.estimators.reinforce import BASELINES, GROUPS, ScoresAndReturns, Trace
 from fastpg.evaluation import _EVALUATION
+from fastpg.lanes import Trajectory
+from fastpg.random import uniform
 
 JIT = not numba.config.DISABLE_JIT
 needs_jit = pytest.mark.skipif(not JIT, reason="too slow without the jit, or about compiled code only")
@@ -100,10 +104,39 @@ ARM_SCORES = np.array([[0.7, -0.7, 2.0], [-0.3, 0.3, -6.0 / 7.0]])  # E[score] =
 EXACT = (ARM_PROBABILITIES * ARMS) @ ARM_SCORES
 
 
+class Point(NamedTuple):
+    x: float
+
+
+class Offset(NamedTuple):
+    """One step whose reward is large but for a little."""
+
+    offset: float = 0.0
+
+    horizon = 1
+    observation_space = Box(-1.0, 1.0, (1,))
+    action_space = Discrete(2)
+
+    def reset(self, rng):
+        return Point(uniform(rng, 0) - 0.5)
+
+    def observe(self, state):
+        return (state.x,)
+
+    def step(self, state, action, rng):
+        return state, self.offset + state.x * (2 * action - 1) + uniform(rng, 0), True
+
+
 def batches(n):
     """Every batch of n trajectories of the bandit, with its probability."""
     for arms in itertools.product((0, 1), repeat=n):
         yield np.array(arms), np.prod(ARM_PROBABILITIES[list(arms)])
+
+
+def add(totals, score, total, number):
+    """Add a one-step trajectory with this score and return, by the engine's accumulator."""
+    trajectory = Trajectory(None, None, None, 1, number, Trace(score, total))
+    ScoresAndReturns(0.0).finish(None, None, totals, trajectory)
 
 
 def estimate_of_batch(arms, baseline):
@@ -111,7 +144,7 @@ def estimate_of_batch(arms, baseline):
     estimator = REINFORCE(baseline)
     totals = np.zeros(estimator.totals_shape(ARM_SCORES.shape[1]))
     for number, arm in enumerate(arms):
-        ScoresAndReturns().finish(totals, Trace(ARM_SCORES[arm], ARMS[arm]), 1, number)
+        add(totals, ARM_SCORES[arm], ARMS[arm], number)
     return estimator.gradient(totals, len(arms))
 
 
@@ -153,7 +186,7 @@ def test_sums_give_what_the_terms_give(baseline, n):
     estimator = REINFORCE(baseline)
     totals = np.zeros(estimator.totals_shape(4))
     for i in range(n):
-        ScoresAndReturns().finish(totals, Trace(scores[i], returns[i]), 1, i)
+        add(totals, scores[i], returns[i], i)
     gradient, error = estimator.gradient(totals, n)
     expected = oracles.mean_and_error(oracles.terms(scores, returns, baseline))
     # The sums cancel, against terms some 10 times as large, a few hundred roundings at most.
@@ -172,7 +205,7 @@ def test_optimal_baseline_survives_a_dominating_score():
     estimator = REINFORCE("optimal")
     totals = np.zeros(estimator.totals_shape(1))
     for i in range(6):
-        ScoresAndReturns().finish(totals, Trace(scores[i], returns[i]), 1, i)
+        add(totals, scores[i], returns[i], i)
     expected = oracles.terms(scores, returns, "optimal").mean(axis=0)
     np.testing.assert_allclose(estimator.gradient(totals, 6)[0], expected, rtol=1e-10)
 
@@ -183,7 +216,7 @@ def test_no_score_no_gradient(baseline):
     estimator = REINFORCE(baseline)
     totals = np.zeros(estimator.totals_shape(2))
     for i in range(5):
-        ScoresAndReturns().finish(totals, Trace(np.zeros(2), float(i)), 1, i)
+        add(totals, np.zeros(2), float(i), i)
     gradient, error = estimator.gradient(totals, 5)
     assert gradient.tolist() == error.tolist() == [0.0, 0.0]
 
@@ -398,3 +431,26 @@ def test_deterministic_evaluation_takes_the_mode(env, policy, theta):
             state, _, failed = cartpole.step(state, action)
             length += 1
         assert result.lengths[i] == result.returns[i] == length
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_returns_that_are_large_and_alike_keep_their_digits(env, policy, theta, baseline):
+    """Returns around 1e9 that differ a little: with a baseline, the estimate of the same less 1e9."""
+
+    def estimate(offset):
+        game = Offset(offset)
+        return policy_gradient(
+            game,
+            SoftmaxLinear.for_env(game),
+            np.array([0.3, -0.2, 0.1, 0.4]),
+            REINFORCE(baseline),
+            n_trajectories=2000,
+        )
+
+    plain, shifted = estimate(0.0), estimate(1e9)
+    # 1e9 leaves the returns themselves 7 digits.
+    np.testing.assert_allclose(shifted.mean_return - 1e9, plain.mean_return, atol=1e-5)
+    np.testing.assert_allclose(shifted.return_standard_error, plain.return_standard_error, rtol=1e-5)
+    if baseline != "none":
+        np.testing.assert_allclose(shifted.gradient, plain.gradient, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(shifted.standard_error, plain.standard_error, rtol=1e-5)

@@ -18,7 +18,8 @@ from fastpg.dispatch import FASTMATH, exact
 
 NAMES = ["exp", "log", "tanh", "sin", "cos", "sin_bounded", "cos_bounded"]
 # The bounds that the docstrings state.
-BOUNDS = {"exp": 0.85, "log": 0.9, "tanh": 1.7, "sin": 0.85, "cos": 0.85}
+BOUNDS = {"exp": 1.0, "log": 0.9, "tanh": 1.7, "sin": 0.85, "cos": 0.85}
+BOUNDS |= {"sin_bounded": 1.45, "cos_bounded": 1.45}
 JIT = not numba.config.DISABLE_JIT
 N = 1500 if JIT else 150
 
@@ -101,7 +102,7 @@ def arguments(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_error_stays_below_the_documented_bound(name, loops):
-    bound = BOUNDS[name.removesuffix("_bounded")]
+    bound = BOUNDS[name]
     assert f"below {bound} ULP" in getattr(simd, name).__doc__
     for x in arguments(name):
         assert max_ulp(name, x, run(loops[name], x)) < bound
@@ -134,10 +135,11 @@ def test_bounded_is_nan_rather_than_wrong(name, loops):
     np.testing.assert_array_equal(np.isnan(got), [False, False, True, True, True])
 
 
-def test_whole_range_equals_bounded_where_both_hold(loops):
+def test_whole_range_agrees_with_bounded_where_both_hold(loops):
+    """Errors of 0.85 and 1.45 ULP, and two roundings: at most 2 units apart."""
     x = np.random.default_rng(0).uniform(-simd.BOUND, simd.BOUND, N)
     for name in ("sin", "cos"):
-        np.testing.assert_array_equal(run(loops[name], x), run(loops[name + "_bounded"], x))
+        np.testing.assert_array_max_ulp(run(loops[name], x), run(loops[name + "_bounded"], x), maxulp=2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ from fastpg.envs.cartpole import CartPoleV0
 from gymnasium.spaces import Box, Discrete
 
 import fastpg
+from fastpg import training
 from fastpg.interop.gymnasium import play
 
 
@@ -75,7 +76,8 @@ class Table(NamedTuple):
 
     def reset(self, rng): ...
 
-    def observe(self, state): ...
+    def observe(self, state):
+        return 0.0, 0.0, 0.0, 0.0
 
     def step(self, state, action, rng): ...
 
@@ -86,6 +88,7 @@ def test_resuming_compares_arrays_and_types(env, policy):
     for other, message in [(Table(np.ones(2)), "env=Table"), (CartPoleV0(*env), "env=CartPoleV0")]:
         with pytest.raises(ValueError, match=message):
             fastpg.train(other, policy, n_updates=1, n_trajectories=50, horizon=500, resume=table)
+    assert training._resumed(table, None, None, env=Table(np.zeros(2))) is table  # equal, another object
 
 
 @pytest.mark.parametrize(

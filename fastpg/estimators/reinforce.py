@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.lanes import whole_score
 
 GROUPS = 16
 BASELINES = ("none", "mean", "optimal")
@@ -62,9 +63,9 @@ class ScoresAndReturns(NamedTuple):
         """Return the action to take."""
         return policy.sample(theta, observation, rng)
 
-    def start(self, theta):
-        """Return the trace of a trajectory that has not begun."""
-        return Trace(vectors.zeros_like(theta), 0.0)
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        return Trace(vectors.zeros_like(score), 0.0)
 
     def acted(self, trace, score):
         """Return the trace after an action with this score."""
@@ -74,20 +75,21 @@ class ScoresAndReturns(NamedTuple):
         """Return the trace after a reward."""
         return Trace(trace.score, trace.total + reward)
 
-    def finish(self, totals, trace, length, number):
+    def finish(self, policy, theta, totals, trajectory):
         """Add a finished trajectory to the sums."""
-        group = totals[number & (self.groups - 1)]
-        n = len(trace.score)
-        total = trace.total - self.reference
-        squares = vectors.squares(trace.score)
-        vectors.accumulate(group, 0, trace.score, 1.0)
-        vectors.accumulate(group, n, trace.score, total)
+        group = totals[trajectory.number & (self.groups - 1)]
+        score = whole_score(policy, theta, trajectory.trace.score)
+        n = len(score)
+        total = trajectory.trace.total - self.reference
+        squares = vectors.squares(score)
+        vectors.accumulate(group, 0, score, 1.0)
+        vectors.accumulate(group, n, score, total)
         vectors.accumulate(group, 2 * n, squares, 1.0)
         vectors.accumulate(group, 3 * n, squares, total)
         vectors.accumulate(group, 4 * n, squares, total * total)
         group[5 * n] += total
         group[5 * n + 1] += total * total
-        group[5 * n + 2] += length
+        group[5 * n + 2] += trajectory.time
 
 
 class REINFORCE(NamedTuple):

@@ -60,11 +60,16 @@ class SoftmaxLinear(NamedTuple):
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
         actions = env.action_space
-        if (getattr(actions, "n", None), getattr(actions, "start", None)) != (self.n_actions, self.first_action):
+        if (getattr(actions, "n", None), getattr(actions, "start", None)) != (
+            self.n_actions,
+            self.first_action,
+        ):
             raise ValueError(f"policy={self!r}: is for other actions than the environment's {actions}")
         n = _observation_length(env)
         if n != self.n_observations:
-            raise ValueError(f"policy={self!r}: is for observations of another length than the environment's {n}")
+            raise ValueError(
+                f"policy={self!r}: is for observations of another length than the environment's {n}"
+            )
 
     @property
     def n_parameters(self) -> int:
@@ -104,5 +109,20 @@ class SoftmaxLinear(NamedTuple):
         From log π(a) = θ_a·x − log Σ_b exp(θ_b·x), the derivative with respect to the row θ_c is
         (1{a = c} − π(c)) x.
         """
-        error = vectors.indicator_minus(action - self.first_action, self.probabilities(theta, observation))
-        return vectors.outer_with_bias(error, observation)
+        return vectors.outer_with_bias(self.error(theta, observation, action), observation)
+
+    def error(self, theta, observation, action):
+        """Return 1{a = action} − π_θ(a | observation) for all actions a, shape (..., A)."""
+        return vectors.indicator_minus(action - self.first_action, self.probabilities(theta, observation))
+
+    def running_score(self, theta, observation, action):
+        """Return the score without its last row: what the lanes add up along a trajectory.
+
+        Σ_c (1{a = c} − π(c)) = 0, so the last row is minus the sum of the others: `whole_score`.
+        """
+        error = self.error(theta, observation, action)
+        return vectors.outer_with_bias(vectors.but_last(error), observation)
+
+    def whole_score(self, theta, running):
+        """Return the score, or a sum of scores, from its `running_score`."""
+        return vectors.with_balancing_row(running, theta)
