@@ -13,6 +13,14 @@ MAX_TRAJECTORIES = 2**61  # so that the numbers of a seed's trajectories stay wi
 MAX_PARAMETERS = 100  # θ and the running score are unrolled, and Numba's parallel regions stop here too
 
 
+_EXAMPLES = {
+    "env": "such as fastpg.make('CartPole-v1')",
+    "policy": "such as fastpg.SoftmaxLinear.for_env(env)",
+    "estimator": "such as fastpg.REINFORCE(baseline='mean')",
+    "optimizer": "such as fastpg.Adam(0.1)",
+}
+
+
 def check_environment(env: Any) -> None:
     """Raise TypeError unless `env` is a NamedTuple with an environment's methods and attributes."""
     if isinstance(env, str):
@@ -32,9 +40,17 @@ def check_estimator(estimator: Any) -> None:
     _check_named_tuple("estimator", estimator, ("check", "accumulator", "gradient"))
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError unless `optimizer` has an optimizer's methods."""
+    if isinstance(optimizer, type) or not (hasattr(optimizer, "initial") and hasattr(optimizer, "step")):
+        raise TypeError(f"optimizer={optimizer!r}: must have initial() and step(), {_EXAMPLES['optimizer']}")
+
+
 def _check_named_tuple(name, value, members):
     if not (isinstance(value, tuple) and hasattr(value, "_fields")):
-        raise TypeError(f"{name}={value!r}: must be an instance of a typing.NamedTuple class")
+        raise TypeError(
+            f"{name}={value!r}: must be an instance of a typing.NamedTuple class, {_EXAMPLES[name]}"
+        )
     missing = [member for member in members if not hasattr(type(value), member)]
     if missing:
         raise TypeError(f"{name}={value!r}: {type(value).__name__} lacks {', '.join(missing)}")

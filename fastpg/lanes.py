@@ -410,6 +410,13 @@ def begin(env, policy, theta, accumulator, key, base, number):
 
 
 @inline
+def restart(env, like, key, base, number):
+    """Return what `begin` would: all trajectories of a kind begin with the same action and trace."""
+    rng = trajectory_rng(key, base + number)
+    return Trajectory(env.reset(rng), like.action, next_step(rng), 0, number, like.trace)
+
+
+@inline
 def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = observation_of(env, trajectory.state)
@@ -478,7 +485,7 @@ def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, t
     following = start + n_lanes
     n_steps = 0
     for lane in range(n_lanes):
-        put(memory, lane, begin(env, policy, theta, accumulator, key, base, start + lane), like)
+        put(memory, lane, restart(env, like, key, base, start + lane), like)
     _fill_last_vector(memory, n_lanes, like)
     while n_lanes > 0:
         n_steps += n_lanes
@@ -497,7 +504,7 @@ def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, t
                 trajectory = take(memory, lane, like)
                 accumulator.finish(policy, theta, totals, trajectory)
                 if following < stop:
-                    put(memory, lane, begin(env, policy, theta, accumulator, key, base, following), like)
+                    put(memory, lane, restart(env, like, key, base, following), like)
                     following += 1
                 else:
                     n_lanes -= 1

@@ -13,6 +13,7 @@ from fastpg.arguments import (
     check_estimator,
     check_horizon,
     check_integer,
+    check_optimizer,
     check_policy,
     check_seed,
     check_theta,
@@ -111,6 +112,7 @@ def train(
         if estimator is None:
             estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
         optimizer = Adam() if optimizer is None else optimizer
+        check_optimizer(optimizer)
         theta = check_theta(policy, policy.initial() if theta is None else theta)
         run = Run(
             env=env,
