@@ -13,7 +13,6 @@ from functools import wraps
 import numba
 import numpy as np
 from numba import types
-from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr
 from numba.extending import overload, register_model
 
@@ -99,7 +98,10 @@ class _BoundMethod(types.BoundFunction):
         return self.dispatcher_type.get_impl_key(sig)
 
 
-register_model(_BoundMethod)(models.OpaqueModel)
+@register_model(_BoundMethod)
+def _model(manager, bound):
+    """In memory a bound method is its first argument, as all bound functions of Numba are."""
+    return manager[bound.this]
 
 
 @infer_getattr

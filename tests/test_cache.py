@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
+import time
+import types
 import warnings
 from typing import NamedTuple
 
@@ -15,7 +18,8 @@ import pytest
 
 import fastpg
 from fastpg import REINFORCE, dispatch, evaluate, policy_gradient
-from fastpg.cache import KernelCache, cache_directory, fingerprint
+from fastpg.cache import KernelCache, cache_directory
+from fastpg.fingerprint import UncacheableError, fingerprint
 from fastpg.lanes import simulate_chunks
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
@@ -25,9 +29,11 @@ TINY = """
 from typing import NamedTuple
 
 import numpy as np
+import gymnasium
 import tiny_package.nested
 import tiny_helper
 from gymnasium.spaces import Box, Discrete
+from tiny_aliases import aliased
 from tiny_helper import shifted
 
 TABLE = np.array([100.0, 200.0])
@@ -52,7 +58,77 @@ class Tiny(NamedTuple):
 
     def step(self, state, action, rng):
         reward = 1.0 + shifted(state.x) + tiny_helper.OFFSET + tiny_package.nested.CONSTANT + TABLE[0]
-        return state, self.scale * reward, True
+        return state, self.scale * (reward + aliased(state.x)), True
+
+    def keywords(self, x, *, k=1.0):
+        return x + k
+
+    def gymnasium_twin(self, render_mode=None):
+        return gymnasium.make("CartPole-v1", render_mode=render_mode), Box(0, 1, (1,)), SPACE
+
+
+SPACE = Discrete(3)
+"""
+# What a name is bound to, where that is compiled elsewhere or has no code of its own.
+ALIASES = """
+import math as functions
+from enum import Enum
+from math import floor as rounded
+from typing import NamedTuple
+
+import fastpg
+import numpy as np
+from fastpg.simd import sin as wave
+
+Real = np.float32
+
+
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Constants(NamedTuple):
+    a: float = 1.0
+
+    def method(self, x):
+        return self.a * x
+
+
+CONSTANTS = Constants()
+
+
+@fastpg.inline
+def first(x):
+    return x
+
+
+@fastpg.inline
+def second(x):
+    return 2 * x
+
+
+chosen = first
+
+
+def adder(n):
+    @fastpg.inline
+    def added(x):
+        return x + n
+    return added
+
+
+one, two = adder(1), adder(2)
+either = one
+
+
+@fastpg.inline
+def aliased(x, default=0.0):
+    zero = 0.0 * (first(x) + second(x) + chosen(x) + CONSTANTS.method(x))
+    zero += 0.0 * (one(x) + two(x) + either(x) + Real(0.1) + rounded(x) + functions.sqrt(x) + default)
+    if int(x) in {7, 8} or Colour.RED.value == 3:
+        zero += 1.0
+    return zero + wave(zero)
 """
 HELPER = """
 import fastpg
@@ -68,7 +144,12 @@ def shifted(x):
 NESTED = """
 CONSTANT = 4000.0
 """
-SOURCES = {"tiny.py": TINY, "tiny_helper.py": HELPER, "tiny_package/nested.py": NESTED}
+SOURCES = {
+    "tiny.py": TINY,
+    "tiny_helper.py": HELPER,
+    "tiny_aliases.py": ALIASES,
+    "tiny_package/nested.py": NESTED,
+}
 RETURN = 1.0 + (1.0 + 20.0) + 300.0 + 4000.0 + 100.0
 
 RUN = """
@@ -187,8 +268,24 @@ EDITS = {
     "helper": ("tiny_helper.py", "x + SHIFT", "2 * x + SHIFT", 1.0),
     "attribute of a module": ("tiny_helper.py", "OFFSET = 300.0", "OFFSET = 310.0", 10.0),
     "module of a package": ("tiny_package/nested.py", "CONSTANT = 4000.0", "CONSTANT = 4002.0", 2.0),
+    "function of the engine": ("tiny_aliases.py", "sin as wave", "cos as wave", 1.0),
+    "builtin": ("tiny_aliases.py", "floor as rounded", "ceil as rounded", 0.0),
+    "module": ("tiny_aliases.py", "import math as functions", "import numpy as functions", 0.0),
+    "type": ("tiny_aliases.py", "Real = np.float32", "Real = np.float64", 0.0),
+    "function reached anyway": ("tiny_aliases.py", "chosen = first", "chosen = second", 0.0),
+    "closure reached anyway": ("tiny_aliases.py", "either = one", "either = two", 0.0),
+    "value in a closure": ("tiny_aliases.py", "adder(2)", "adder(3)", 0.0),
+    "method of an instance": ("tiny_aliases.py", "self.a * x", "self.a + x", 0.0),
+    "field of an instance": ("tiny_aliases.py", "= Constants()\n", "= Constants(2.0)\n", 0.0),
+    "default of a field": ("tiny_aliases.py", "a: float = 1.0", "a: float = 2.0", 0.0),
+    "member of an enumeration": ("tiny_aliases.py", "RED = 1", "RED = 3", 1.0),
+    "set": ("tiny_aliases.py", "{7, 8}", "{7, 9}", 0.0),
+    "number's type": ("tiny_aliases.py", "int(x) in {7,", "int(x) in {7.0,", 0.0),
+    "default": ("tiny_aliases.py", "default=0.0", "default=1.0", 0.0),
+    "keyword default": ("tiny.py", "k=1.0", "k=2.0", 0.0),
+    "compilation": ("tiny_helper.py", "@fastpg.inline", "@fastpg.dispatch.exact", 0.0),
 }
-END_TO_END = ("method", "global of a helper")
+END_TO_END = ("method", "function of the engine")
 
 
 def test_an_edit_recompiles_and_changes_the_result(compiled, tmp_path):
@@ -210,7 +307,7 @@ def test_an_edit_recompiles_and_changes_the_result(compiled, tmp_path):
 
 def fingerprint_of_tiny(directory, monkeypatch):
     """The fingerprint under which a kernel of the environment of `directory` would be kept."""
-    modules = ("tiny", "tiny_helper", "tiny_package", "tiny_package.nested")
+    modules = ("tiny", "tiny_helper", "tiny_aliases", "tiny_package", "tiny_package.nested")
     with monkeypatch.context() as context:
         context.syspath_prepend(str(directory))
         context.setattr(sys, "dont_write_bytecode", True)  # files of one second and size look alike to it
@@ -244,14 +341,130 @@ def test_an_edit_changes_the_fingerprint(edited, sources, monkeypatch):
         ("tiny.py", "    def step", "    # A comment.\n\n    def step"),
         ("tiny_helper.py", "    return x", "    # Another, which moves lines.\n    return x"),
         ("tiny_helper.py", "SHIFT = 20.0", "SHIFT = 20.0\nUNUSED = 1.0"),
-        ("tiny.py", "horizon = 1\n", "horizon = int('1')  # the same\n"),
+        ("tiny.py", "horizon = 1\n", "horizon = 2\n"),
+        ("tiny.py", "SPACE = Discrete(3)", "SPACE = Discrete(4)"),
     ],
-    ids=["comment", "comment in a helper", "unused global", "same value"],
+    ids=["comment", "comment in a helper", "unused global", "horizon", "space"],
 )
 def test_an_edit_that_changes_no_code_does_not_change_the_fingerprint(name, old, new, sources, monkeypatch):
     before = fingerprint_of_tiny(sources, monkeypatch)
     edit(sources, name, old, new)
     assert fingerprint_of_tiny(sources, monkeypatch) == before
+
+
+# What Numba compiles in that has no text to hash: instead of `first`, which `aliased` calls.
+UNREADABLE = {
+    "vectorize": """
+        import numba
+
+        @numba.vectorize
+        def first(x):
+            return x
+        """,
+    "overload": """
+        from numba.extending import overload
+
+        def first(x):
+            return x
+
+        @overload(first)
+        def overload_first(x):
+            return lambda x: x
+        """,
+    "register_jitable": """
+        from numba.extending import register_jitable
+
+        @register_jitable
+        def first(x):
+            return x
+        """,
+    "intrinsic": """
+        from numba.extending import intrinsic
+
+        @intrinsic
+        def first(typing, x):
+            return x(x), lambda context, builder, signature, args: args[0]
+        """,
+    "type_callable": """
+        from numba.extending import type_callable
+
+        def first(x):
+            return x
+
+        @type_callable(first)
+        def type_first(context):
+            return lambda x: x
+        """,
+    "a cache of its own": """
+        import numba
+
+        @numba.njit(cache=True)
+        def first(x):
+            return x
+        """,
+    "jitclass": """
+        import numba
+
+        @numba.experimental.jitclass([("a", numba.float64)])
+        class first:
+            def __init__(self, a):
+                self.a = a
+        """,
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_read_is_not_cached(kind, sources, monkeypatch):
+    old = "@fastpg.inline\ndef first(x):\n    return x\n"
+    edit(sources, "tiny_aliases.py", old, textwrap.dedent(UNREADABLE[kind]))
+    with pytest.raises(UncacheableError, match="aliased refers to .*first"):
+        fingerprint_of_tiny(sources, monkeypatch)
+
+
+def test_an_extension_of_numbas_own_types_is_not_cached(tmp_path):
+    """No name would tell which code it changes. In a process of its own: it cannot be unloaded."""
+    script = """
+        import operator
+        import numba
+        from fastpg.envs.cartpole import CartPole
+        from fastpg.fingerprint import UncacheableError, fingerprint
+        from numba.extending import overload, overload_attribute
+
+        def refused():
+            try:
+                fingerprint(refused, (numba.typeof(CartPole()),), ())
+            except UncacheableError as error:
+                return "extension" in str(error)
+            return False
+
+        print([refused()])
+        DECORATOR
+        def extension(*args):
+            return None
+        print([refused()])
+        """
+    for decorator in ("@overload(operator.add)", "@overload_attribute(numba.types.Array, 'first')"):
+        (tmp_path / "run.py").write_text(textwrap.dedent(script).replace("DECORATOR", decorator))
+        process = start(tmp_path)
+        output, errors = process.communicate()
+        assert (output.split(), errors) == (["[False]", "[True]"], "")
+
+
+def test_the_fingerprint_knows_numbas_settings(monkeypatch):
+    def now():
+        return fingerprint(simulate_chunks.py_func, (numba.float64,), ())
+
+    before = now()
+    for name, value in (("BOUNDSCHECK", 1), ("LOOP_VECTORIZE", 0), ("SLP_VECTORIZE", 1)):
+        with monkeypatch.context() as context:
+            context.setattr(numba.config, name, value)
+            assert now() != before
+    assert now() == before
+
+
+def test_an_argument_of_an_unknown_type_is_not_cached():
+    with pytest.raises(UncacheableError, match="argument"):
+        fingerprint(simulate_chunks.py_func, (numba.typeof(dispatch.inline(lambda x: x)),), ())
 
 
 def test_an_edit_of_comments_loads(project):
@@ -264,12 +477,12 @@ def test_the_fingerprint_knows_function_signature_and_target():
     def another(env):
         return env
 
-    types = (numba.float64,)
+    floats = (numba.float64,)
     fingerprints = {
-        fingerprint(simulate_chunks.py_func, types, ("target",)),
+        fingerprint(simulate_chunks.py_func, floats, ("target",)),
         fingerprint(simulate_chunks.py_func, (numba.int64,), ("target",)),
-        fingerprint(simulate_chunks.py_func, types, ("other",)),
-        fingerprint(another, types, ("target",)),
+        fingerprint(simulate_chunks.py_func, floats, ("other",)),
+        fingerprint(another, floats, ("target",)),
     }
     assert len(fingerprints) == 4
 
@@ -382,6 +595,154 @@ def test_a_directory_that_cannot_be_written_is_warned_of_once(cache, tmp_path, m
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert use() == (1, 0)
+
+
+NOTEBOOK = """
+from typing import NamedTuple
+import fastpg
+import numpy as np
+
+SHIFT = 1.0
+TABLE = np.array([1.0, 2.0])
+RENDERED = 0
+
+
+@fastpg.inline
+def shifted(x):
+    return x + SHIFT
+
+
+@fastpg.inline
+def other(x):
+    return x - SHIFT
+
+
+class Shift(NamedTuple):
+    value: float = 1.0
+
+    def apply(self, x):
+        return self.value * shifted(x) + TABLE[0] + self.unused() * x
+
+    def unused(self):
+        return 0.0
+
+    def render(self):
+        global RENDERED
+        RENDERED += 1
+"""
+
+
+def applied(shift, x):
+    for i in range(len(x)):
+        x[i] = shift.apply(x[i])
+
+
+@pytest.fixture
+def notebook(cache, monkeypatch):
+    """A module in which a kernel of float64 has been compiled, and a function that needs one of float32."""
+    module = types.ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", module)
+    exec(NOTEBOOK, vars(module))
+    run_applied(module, float)
+    assert len(entries(cache)) == 1
+    return module
+
+
+def run_applied(module, dtype):
+    x = np.zeros(1, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", numba.core.errors.NumbaPerformanceWarning)
+        dispatch.kernel(applied)(module.Shift(), x)
+    return x[0]
+
+
+def redefine(module, text):
+    exec(text, vars(module))
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            "SHIFT = 2.0",
+            r"SHIFT changed after notebook\.shifted was compiled.* define notebook\.shifted again",
+        ),
+        ("TABLE[0] = 7.0", r"TABLE changed after notebook\.Shift\.apply was compiled"),
+        ("shifted = other", r"shifted changed after notebook\.Shift\.apply was compiled"),
+        ("@fastpg.inline\ndef shifted(x):\n    return x", r"shifted changed after notebook\.Shift\.apply"),
+        ("Shift.unused = lambda self: 1.0", r"unused changed after notebook\.Shift was compiled"),
+    ],
+    ids=["constant", "array", "other helper", "helper again", "method"],
+)
+def test_a_redefinition_after_compilation_is_refused(notebook, cache, cell, message):
+    """Methods compiled before it keep the old value: a kernel of both would be kept under the new name."""
+    kept = entries(cache)
+    redefine(notebook, cell)
+    with pytest.raises(RuntimeError, match=message):
+        run_applied(notebook, np.float32)
+    assert entries(cache) == kept
+
+
+def test_a_redefinition_of_all_that_changed_is_welcome(notebook, cache):
+    redefine(notebook, NOTEBOOK.replace("SHIFT = 1.0", "SHIFT = 2.0"))
+    assert run_applied(notebook, np.float32) == 3.0
+    assert run_applied(notebook, float) == 3.0
+    assert len(entries(cache)) == 3
+
+
+def test_what_compiled_code_does_not_use_may_change(notebook, cache):
+    """A global that only ordinary Python uses, a new global named like an attribute."""
+    notebook.Shift().render()
+    redefine(notebook, "value = 3.0\nShift.render = lambda self: None")
+    assert run_applied(notebook, np.float32) == 2.0
+    assert len(entries(cache)) == 2
+
+
+def test_a_kernel_that_was_loaded_froze_nothing(notebook, cache):
+    """So a redefinition after it is compiled, and kept, as it should be."""
+    module = types.ModuleType("notebook")
+    sys.modules["notebook"] = module
+    exec(NOTEBOOK, vars(module))
+    kept = entries(cache)
+    assert run_applied(module, float) == 2.0
+    assert entries(cache) == kept
+    redefine(module, "SHIFT = 2.0")
+    assert run_applied(module, float) == 3.0
+    assert len(entries(cache)) == 2
+
+
+def test_a_class_that_its_name_does_not_find_is_not_cached(notebook, cache):
+    redefine(notebook, "Old = Shift\nclass Shift(Old):\n    __slots__ = ()")
+    assert run_applied(types.SimpleNamespace(Shift=notebook.Old), np.float32) == 2.0
+    assert len(entries(cache)) == 1
+
+
+def test_an_interrupted_write_leaves_nothing(cache, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            use()
+    assert entries(cache) == []
+
+
+def test_cartpole_is_fingerprinted_in_milliseconds(env, policy):
+    """It is cacheable, with its Gymnasium spaces and twin; the first calls load parts of Numba."""
+    signature = numba.typeof(env), numba.typeof(policy)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert len(fingerprint(simulate_chunks.py_func, signature, ())) == 32
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.1
+
+
+def test_a_warm_call_takes_no_fingerprint(env, policy, theta, monkeypatch):
+    evaluate(env, policy, theta, n_trajectories=2)
+    monkeypatch.setattr("fastpg.cache.fingerprint", None)
+    evaluate(env, policy, theta, n_trajectories=2)
 
 
 def test_a_class_made_in_a_function_is_not_cached(cache):

@@ -116,7 +116,8 @@ def policy_gradient(
         "first_trajectory": check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
         "threads": check_threads(threads),
     }
-    pilot, _ = _sums(env, policy, theta, estimator.accumulator(), shape, n_trajectories=1, **settings)
+    alone = {**settings, "n_trajectories": 1, "threads": 1}
+    pilot, _ = _sums(env, policy, theta, estimator.accumulator(), shape, **alone)
     reference = estimator.returns(pilot, 1)[0]
     accumulator = estimator.accumulator(reference)
     sums, n_steps = _sums(
