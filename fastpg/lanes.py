@@ -21,7 +21,7 @@ from numba.extending import intrinsic, lower_builtin, type_callable
 
 from fastpg import vectors
 from fastpg.dispatch import compiled_form, inline, kernel, outline
-from fastpg.random import Rng, next_step, policy_rng, trajectory_rng
+from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
 
 MAX_LANES = 128
 _VECTOR = 8  # float64 in the widest vectors (AVX-512)
@@ -515,8 +515,9 @@ def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, t
 
 
 @kernel
-def simulate_chunks(env, policy, theta, accumulator, horizon, key, base, start, stop, size, totals, n_steps):
+def simulate_chunks(env, policy, theta, accumulator, horizon, seed, base, start, stop, size, totals, n_steps):
     """Run trajectories `start` to `stop - 1` in chunks of `size`, in parallel, a row of `totals` each."""
+    key = seed_key(seed)
     for chunk in prange(totals.shape[0]):
         first = start + chunk * size
         last = min(stop, first + size)

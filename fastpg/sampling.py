@@ -8,7 +8,6 @@ import numba
 import numpy as np
 
 from fastpg.lanes import simulate_chunks
-from fastpg.random import seed_key
 
 _MIN_CHUNKS = 8
 _MAX_CHUNK = 4096
@@ -43,7 +42,6 @@ def sample(
     size = chunk_size(n_trajectories, horizon)
     n_chunks = -(-n_trajectories // size)
     parameters = tuple(theta.tolist())
-    key = seed_key(seed)
     done = 0
     small = _MIN_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
     block = _MIN_CHUNKS if small else threads or numba.get_num_threads()
@@ -62,7 +60,7 @@ def sample(
                     parameters,
                     accumulator,
                     horizon,
-                    key,
+                    np.uint64(seed),
                     first_trajectory,
                     done * size,
                     n_trajectories,

@@ -113,19 +113,21 @@ def test_ctrl_c_keeps_the_finished_updates(tmp_path):
     """A real interrupt of a real process, some updates into a training that would take hours."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "fastpg.cli", "train", "CartPole-v1", "--updates", "1000000"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "COLUMNS": "200"},
-    )
-    try:
-        time.sleep(6)  # the kernel is warm in this suite's cache; starting takes a second or two
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
+        # A suite that runs in the background of a shell ignores interrupts, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            time.sleep(10)  # the kernel is warm in this suite's cache; starting takes some two seconds
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130, output
     assert "finished updates kept in" in output
     run = fastpg.load(out)
