@@ -7,6 +7,7 @@ trajectory has its own k and γ, themselves outputs 2i and 2i + 1 of the stream 
 seed. A step owns 2¹⁶ values of n: the first half for the environment, the second for the policy.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,13 @@ from fastpg import simd
 from fastpg.dispatch import compiled_form, inline
 
 MAX_SEED = 2**64 - 1
+MAX_NORMALS = 2**14
 MAX_DRAWS = 2**15  # of the environment, and as many of the policy, in one step
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: SplitMix64's default increment
 _STEP_BITS = np.uint64(16)
 _POLICY_BITS = np.uint64(15)
+_TURN = 2.0 * math.pi
 
 
 class Rng(NamedTuple):
@@ -149,6 +152,31 @@ def uniform(rng, j):
 @compiled_form(uniform)
 def _(rng, j):
     return lambda rng, j: _uniform(rng, j)
+
+
+def normal(rng, j):
+    """Return a standard normal number: draws j and j + 2¹⁴ of this step, by Box and Muller's transform (1958).
+
+    √(-2 log(1 - u)) cos(2π v), so at most 8.5 in absolute value. Other draws of the step must have other
+    numbers, and a normal one has j < MAX_NORMALS (checked in ordinary Python only). A NumPy generator may
+    stand in for `rng`, as in `uniform`.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng.standard_normal()
+    if not 0 <= j < MAX_NORMALS:
+        raise ValueError(f"j={j!r}: must be between 0 and {MAX_NORMALS - 1}")
+    return float(_normal(_rng(*rng), j))
+
+
+@inline
+def _normal(rng, j):
+    radius = math.sqrt(-2.0 * simd.log(1.0 - _uniform(rng, j)))
+    return radius * simd.cos_bounded(_TURN * _uniform(rng, j + MAX_NORMALS))
+
+
+@compiled_form(normal)
+def _(rng, j):
+    return lambda rng, j: _normal(rng, j)
 
 
 def integer(rng, j, n):

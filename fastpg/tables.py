@@ -1,0 +1,48 @@
+"""Arrays as parameters of an environment: maps, transition tables."""
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from fastpg.dispatch import compiled_form
+
+
+def lookup(table, *index):
+    """Return ``table[index]``, as lanes like to read it.
+
+    Parameters
+    ----------
+    table : array
+        C-contiguous; nothing may write to it while a kernel runs.
+    *index : int
+        One for each axis, within bounds and not negative: compiled code checks neither.
+
+    In compiled code ``table[i, j]`` works as well, but LLVM must then suppose that a write to the lanes
+    may change the table, and does not vectorise the loop over lanes. This load becomes a gather.
+    """
+    return table[index].item()
+
+
+@intrinsic
+def _lookup(typing, table, index):
+    if not (isinstance(table, types.Array) and table.layout == "C" and table.ndim == len(index)):
+        raise TypingError(f"lookup needs a C-contiguous array and an index for each axis, not {table}[{index}]")
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(table)(context, builder, args[0])
+        position = ir.Constant(ir.IntType(64), 0)
+        for axis in range(table.ndim):
+            length = builder.extract_value(array.shape, axis)
+            coordinate = context.cast(builder, builder.extract_value(args[1], axis), index[axis], types.int64)
+            position = builder.add(builder.mul(position, length, flags=("nsw",)), coordinate, flags=("nsw",))
+        load = builder.load(builder.gep(array.data, [position], inbounds=True))
+        load.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return context.data_model_manager[table.dtype].from_data(builder, load)
+
+    return table.dtype(table, index), codegen
+
+
+@compiled_form(lookup)
+def _(table, *index):
+    return lambda table, *index: _lookup(table, index)
