@@ -13,7 +13,13 @@ from functools import wraps
 import numba
 import numpy as np
 from numba import types
-from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    make_intrinsic_template,
+)
 from numba.extending import overload, register_model
 
 from fastpg.cache import KernelCache
@@ -55,10 +61,37 @@ outline = _preset(fastmath=FASTMATH)
 """Functions that are called and not inlined."""
 
 
-def compiled_form(function):
+def compiled_form(function, options=None):
     """Decorate an overload: what `function`, ordinary Python, is in compiled code; inlined like `inline`."""
-    options = {"forceinline": True, "error_model": "numpy", "fastmath": FASTMATH}
+    options = options or {"forceinline": True, "error_model": "numpy", "fastmath": FASTMATH}
     return overload(function, jit_options=options)
+
+
+def compiled_as(function):
+    """Decorate the function that stands for `function`, ordinary Python, in compiled code."""
+
+    def register(implementation):
+        python = getattr(implementation, "py_func", implementation)
+        compiled_form(function)(wraps(python)(lambda *args: python))
+        return implementation
+
+    return register
+
+
+def lowered(function):
+    """Decorate what `function`, ordinary Python, is in compiled code: instructions in its caller.
+
+    The decorated ``definition(typing_context, *types)`` returns a signature and a code generator, as for
+    `numba.extending.intrinsic`. Nothing is compiled apart from the caller, which for a function of a few
+    instructions takes Numba some 50 ms.
+    """
+
+    def register(definition):
+        template = make_intrinsic_template(function, definition, function.__name__)
+        infer_global(function, types.Function(template))
+        return definition
+
+    return register
 
 
 def kernel(function):

@@ -11,9 +11,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
 from fastpg import simd
-from fastpg.dispatch import compiled_form, inline
+from fastpg.dispatch import compiled_as, inline, lowered
 
 MAX_SEED = 2**64 - 1
 MAX_NORMALS = 2**14
@@ -46,15 +47,20 @@ def mix_gamma(z):
     z = (z ^ (z >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     z = (z ^ (z >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     z = (z ^ (z >> np.uint64(33))) | np.uint64(1)
-    return z ^ np.uint64(0xAAAAAAAAAAAAAAAA) if _count_ones(z ^ (z >> np.uint64(1))) < np.uint64(24) else z
+    return z ^ np.uint64(0xAAAAAAAAAAAAAAAA) if count_ones(z ^ (z >> np.uint64(1))) < 24 else z
 
 
-@inline
-def _count_ones(z):
-    z = z - ((z >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    z = (z & np.uint64(0x3333333333333333)) + ((z >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    z = (z + (z >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return (z * np.uint64(0x0101010101010101)) >> np.uint64(56)
+def count_ones(bits):
+    """Return how many of the 64 bits are 1."""
+    return int(bits).bit_count()
+
+
+@lowered(count_ones)
+def _(typing, bits):
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
 
 
 def seed_key(seed):
@@ -82,53 +88,29 @@ def _rng(key, gamma):
     return Rng(np.uint64(key), np.uint64(gamma))
 
 
+@compiled_as(seed_key)
 @inline
 def _seed_key(seed):
     return mix64(seed + _GOLDEN)
 
 
+@compiled_as(trajectory_rng)
 @inline
 def _trajectory_rng(key, trajectory):
     n = np.uint64(trajectory) << np.uint64(1)
     return Rng(mix64(key + _GOLDEN * n), mix_gamma(key + _GOLDEN * (n + np.uint64(1))))
 
 
+@compiled_as(next_step)
 @inline
 def _next_step(rng):
     return Rng(rng.key + (rng.gamma << _STEP_BITS), rng.gamma)
 
 
+@compiled_as(policy_rng)
 @inline
 def _policy_rng(rng):
     return Rng(rng.key + (rng.gamma << _POLICY_BITS), rng.gamma)
-
-
-@compiled_form(seed_key)
-def _(seed):
-    return lambda seed: _seed_key(seed)
-
-
-@compiled_form(trajectory_rng)
-def _(key, trajectory):
-    return lambda key, trajectory: _trajectory_rng(key, trajectory)
-
-
-@compiled_form(next_step)
-def _(rng):
-    return lambda rng: _next_step(rng)
-
-
-@compiled_form(policy_rng)
-def _(rng):
-    return lambda rng: _policy_rng(rng)
-
-
-@inline
-def _uniform(rng, j):
-    bits = mix64(rng.key + rng.gamma * np.uint64(j))
-    # 52 random bits as the mantissa of a number in [1, 2): no conversion from integer to float, for
-    # which AVX2 has no packed instruction.
-    return simd.float_from_bits((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)) - 1.0
 
 
 def uniform(rng, j):
@@ -149,13 +131,17 @@ def uniform(rng, j):
     return float(_uniform(_rng(*rng), j))
 
 
-@compiled_form(uniform)
-def _(rng, j):
-    return lambda rng, j: _uniform(rng, j)
+@compiled_as(uniform)
+@inline
+def _uniform(rng, j):
+    bits = mix64(rng.key + rng.gamma * np.uint64(j))
+    # 52 random bits as the mantissa of a number in [1, 2): no conversion from integer to float, for
+    # which AVX2 has no packed instruction.
+    return simd.float_from_bits((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)) - 1.0
 
 
 def normal(rng, j):
-    """Return a standard normal number: draws j and j + 2¹⁴ of this step, by Box and Muller's transform (1958).
+    """Return a standard normal number: draws j and j + 2¹⁴ of this step, by Box and Muller (1958).
 
     √(-2 log(1 - u)) cos(2π v), so at most 8.5 in absolute value. Other draws of the step must have other
     numbers, and a normal one has j < MAX_NORMALS (checked in ordinary Python only). A NumPy generator may
@@ -168,15 +154,11 @@ def normal(rng, j):
     return float(_normal(_rng(*rng), j))
 
 
+@compiled_as(normal)
 @inline
 def _normal(rng, j):
-    radius = math.sqrt(-2.0 * simd.log(1.0 - _uniform(rng, j)))
-    return radius * simd.cos_bounded(_TURN * _uniform(rng, j + MAX_NORMALS))
-
-
-@compiled_form(normal)
-def _(rng, j):
-    return lambda rng, j: _normal(rng, j)
+    radius = math.sqrt(-2.0 * simd.log(1.0 - uniform(rng, j)))
+    return radius * simd.cos_bounded(_TURN * uniform(rng, j + MAX_NORMALS))
 
 
 def integer(rng, j, n):
@@ -184,9 +166,9 @@ def integer(rng, j, n):
     return int(uniform(rng, j) * n)
 
 
-@compiled_form(integer)
-def _(rng, j, n):
-    return lambda rng, j, n: np.int64(_uniform(rng, j) * n)
+@compiled_as(integer)
+def _integer(rng, j, n):
+    return np.int64(uniform(rng, j) * n)
 
 
 def categorical(rng, j, probabilities):
@@ -207,17 +189,13 @@ def categorical(rng, j, probabilities):
     return int(index) if probabilities.ndim == 1 else index
 
 
+@compiled_as(categorical)
 @inline
 def _categorical(rng, j, probabilities):
-    draw = _uniform(rng, j)
+    draw = uniform(rng, j)
     index = 0
     cumulated = 0.0
     for a in range(len(probabilities) - 1):
         cumulated += probabilities[a]
         index += 1 if cumulated <= draw else 0
     return index
-
-
-@compiled_form(categorical)
-def _(rng, j, probabilities):
-    return lambda rng, j, probabilities: _categorical(rng, j, probabilities)

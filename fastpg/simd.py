@@ -22,18 +22,19 @@ stand the interval and the relative error that the rounded polynomial leaves in 
 
 import math
 import struct
-from fractions import Fraction
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from fastpg.dispatch import exact
+from fastpg.dispatch import compiled_form, exact, lowered
 
 
 def fma(a, b, c):
     """Return a * b + c with a single rounding; one instruction in compiled code."""
+    from fractions import Fraction  # slow to import, and for ordinary Python only
+
     a, b, c = float(a), float(b), float(c)
     if not (math.isfinite(a) and math.isfinite(b)):
         return a * b + c
@@ -58,6 +59,7 @@ def bits_from_float(x):
     return np.float64(x).view(np.int64)
 
 
+# Not dispatch.lowered: the fast-math flags of a caller would let LLVM drop the sign of a zero sum.
 @intrinsic
 def _fma(typing_context, a, b, c):
     def generate(context, builder, signature, arguments):
@@ -66,27 +68,24 @@ def _fma(typing_context, a, b, c):
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-@intrinsic
-def _float_from_bits(typing_context, bits):
+compiled_form(fma, {"forceinline": True, "fastmath": False})(lambda a, b, c: lambda a, b, c: _fma(a, b, c))
+
+
+@lowered(float_from_bits)
+def _(typing_context, bits):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.uint64), generate
 
 
-@intrinsic
-def _bits_from_float(typing_context, x):
+@lowered(bits_from_float)
+def _(typing_context, x):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
 
-
-# Not dispatch.compiled_form: its fastmath flags would let LLVM drop the sign of a zero sum.
-_STRICT = {"forceinline": True, "fastmath": False}
-overload(fma, jit_options=_STRICT)(lambda a, b, c: lambda a, b, c: _fma(a, b, c))
-overload(float_from_bits, jit_options=_STRICT)(lambda bits: lambda bits: _float_from_bits(bits))
-overload(bits_from_float, jit_options=_STRICT)(lambda x: lambda x: _bits_from_float(x))
 
 # Adding this rounds to an integer and leaves it in the low bits of the sum: without AVX-512DQ there is
 # no packed conversion between float64 and int64.

@@ -3,9 +3,8 @@
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 
-from fastpg.dispatch import compiled_form
+from fastpg.dispatch import lowered
 
 
 def lookup(table, *index):
@@ -24,10 +23,12 @@ def lookup(table, *index):
     return table[index].item()
 
 
-@intrinsic
-def _lookup(typing, table, index):
+@lowered(lookup)
+def _(typing, table, *index):
     if not (isinstance(table, types.Array) and table.layout == "C" and table.ndim == len(index)):
-        raise TypingError(f"lookup needs a C-contiguous array and an index for each axis, not {table}[{index}]")
+        raise TypingError(
+            f"lookup needs a C-contiguous array and an index for each axis, not {table}[{index}]"
+        )
 
     def codegen(context, builder, signature, args):
         array = context.make_array(table)(context, builder, args[0])
@@ -40,9 +41,4 @@ def _lookup(typing, table, index):
         load.set_metadata("invariant.load", builder.module.add_metadata([]))
         return context.data_model_manager[table.dtype].from_data(builder, load)
 
-    return table.dtype(table, index), codegen
-
-
-@compiled_form(lookup)
-def _(table, *index):
-    return lambda table, *index: _lookup(table, index)
+    return table.dtype(table, types.BaseTuple.from_types(index)), codegen

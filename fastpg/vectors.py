@@ -13,7 +13,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from fastpg import simd
-from fastpg.dispatch import compiled_form, inline
+from fastpg.dispatch import compiled_as, compiled_form, inline, lowered
 
 _FLAGS = ("contract", "nsz")
 
@@ -99,12 +99,13 @@ def _elements(builder, vector, length):
     return [builder.extract_value(vector, i) for i in range(length)]
 
 
-def _vector(length):
+def float_vector(length):
+    """The type of a vector in compiled code."""
     return types.UniTuple(types.float64, length)
 
 
-@intrinsic
-def _affine(typing, theta, x):
+@lowered(affine)
+def _(typing, theta, x):
     n = len(x)
     rows, rest = divmod(len(theta), n + 1)
     if rest:
@@ -121,11 +122,11 @@ def _affine(typing, theta, x):
             outputs.append(total)
         return cgutils.pack_array(builder, outputs)
 
-    return _vector(rows)(theta, x), codegen
+    return float_vector(rows)(theta, x), codegen
 
 
-@intrinsic
-def _outer_with_bias(typing, e, x):
+@lowered(outer_with_bias)
+def _(typing, e, x):
     def codegen(context, builder, signature, args):
         inputs = _elements(builder, args[1], len(x))
         outputs = []
@@ -133,19 +134,19 @@ def _outer_with_bias(typing, e, x):
             outputs += [builder.fmul(factor, value, flags=_FLAGS) for value in inputs] + [factor]
         return cgutils.pack_array(builder, outputs)
 
-    return _vector(len(e) * (len(x) + 1))(e, x), codegen
+    return float_vector(len(e) * (len(x) + 1))(e, x), codegen
 
 
-@intrinsic
-def _but_last(typing, x):
+@lowered(but_last)
+def _(typing, x):
     def codegen(context, builder, signature, args):
         return cgutils.pack_array(builder, _elements(builder, args[0], len(x) - 1))
 
-    return _vector(len(x) - 1)(x), codegen
+    return float_vector(len(x) - 1)(x), codegen
 
 
-@intrinsic
-def _with_balancing_row(typing, rows, length):
+@lowered(with_balancing_row)
+def _(typing, rows, length):
     width = len(length) - len(rows)
 
     def codegen(context, builder, signature, args):
@@ -158,11 +159,11 @@ def _with_balancing_row(typing, rows, length):
             balance.append(total)
         return cgutils.pack_array(builder, values + balance)
 
-    return _vector(len(length))(rows, length), codegen
+    return float_vector(len(length))(rows, length), codegen
 
 
-@intrinsic
-def _add(typing, x, y):
+@lowered(add)
+def _(typing, x, y):
     def codegen(context, builder, signature, args):
         pairs = zip(_elements(builder, args[0], len(x)), _elements(builder, args[1], len(y)), strict=True)
         return cgutils.pack_array(builder, [builder.fadd(a, b, flags=_FLAGS) for a, b in pairs])
@@ -170,8 +171,8 @@ def _add(typing, x, y):
     return x(x, y), codegen
 
 
-@intrinsic
-def _squares(typing, x):
+@lowered(squares)
+def _(typing, x):
     def codegen(context, builder, signature, args):
         values = _elements(builder, args[0], len(x))
         return cgutils.pack_array(builder, [builder.fmul(value, value, flags=_FLAGS) for value in values])
@@ -179,8 +180,8 @@ def _squares(typing, x):
     return x(x), codegen
 
 
-@intrinsic
-def _accumulate(typing, array, start, x, factor):
+@lowered(accumulate)
+def _(typing, array, start, x, factor):
     # Vectors spelt out: Numba runs LLVM without the pass that would find them in straight-line code.
     def codegen(context, builder, signature, args):
         kind = ir.VectorType(ir.DoubleType(), len(x))
@@ -199,16 +200,16 @@ def _accumulate(typing, array, start, x, factor):
     return types.void(array, types.intp, x, types.float64), codegen
 
 
-@intrinsic
-def _zeros_like(typing, x):
+@lowered(zeros_like)
+def _(typing, x):
     def codegen(context, builder, signature, args):
         return ir.Constant(context.get_value_type(signature.return_type), None)
 
-    return _vector(len(x))(x), codegen
+    return float_vector(len(x))(x), codegen
 
 
-@intrinsic
-def _floats(typing, x):
+@lowered(floats)
+def _(typing, x):
     def codegen(context, builder, signature, args):
         values = _elements(builder, args[0], len(x))
         converted = [
@@ -216,7 +217,7 @@ def _floats(typing, x):
         ]
         return cgutils.pack_array(builder, converted)
 
-    return _vector(len(x))(x), codegen
+    return float_vector(len(x))(x), codegen
 
 
 @intrinsic
@@ -232,8 +233,8 @@ def _replace(typing, x, index, value):
     return x(x, types.intp, types.float64), codegen
 
 
-@intrinsic
-def _indicator_minus(typing, index, x):
+@lowered(indicator_minus)
+def _(typing, index, x):
     def codegen(context, builder, signature, args):
         one, zero = (context.get_constant(types.float64, value) for value in (1.0, 0.0))
         outputs = []
@@ -253,7 +254,6 @@ def _largest(x):
     return best
 
 
-@inline
 def _softmax(logits):
     largest = _largest(logits)
     weights = logits
@@ -267,7 +267,6 @@ def _softmax(logits):
     return weights
 
 
-@inline
 def _softmax_of_two(logits):
     """The logistic function of the difference: one exponential in place of two."""
     difference = logits[0] - logits[1]
@@ -279,7 +278,7 @@ def _softmax_of_two(logits):
     return first, second
 
 
-@inline
+@compiled_as(argmax)
 def _argmax(x):
     index = 0
     best = x[0]
@@ -289,63 +288,6 @@ def _argmax(x):
     return index
 
 
-@compiled_form(affine)
-def _(theta, x):
-    return lambda theta, x: _affine(theta, x)
-
-
 @compiled_form(softmax)
 def _(logits):
-    if len(logits) == 2:
-        return lambda logits: _softmax_of_two(logits)
-    return lambda logits: _softmax(logits)
-
-
-@compiled_form(indicator_minus)
-def _(index, x):
-    return lambda index, x: _indicator_minus(index, x)
-
-
-@compiled_form(outer_with_bias)
-def _(e, x):
-    return lambda e, x: _outer_with_bias(e, x)
-
-
-@compiled_form(but_last)
-def _(x):
-    return lambda x: _but_last(x)
-
-
-@compiled_form(with_balancing_row)
-def _(rows, length):
-    return lambda rows, length: _with_balancing_row(rows, length)
-
-
-@compiled_form(argmax)
-def _(x):
-    return lambda x: _argmax(x)
-
-
-@compiled_form(add)
-def _(x, y):
-    return lambda x, y: _add(x, y)
-
-
-@compiled_form(squares)
-def _(x):
-    return lambda x: _squares(x)
-
-
-@compiled_form(accumulate)
-def _(array, start, x, factor):
-    return lambda array, start, x, factor: _accumulate(array, start, x, factor)
-
-
-@compiled_form(zeros_like)
-def _(x):
-    return lambda x: _zeros_like(x)
-
-
-@compiled_form(floats)
-def _(x):
-    return lambda x: _floats(x)
+    return _softmax_of_two if len(logits) == 2 else _softmax

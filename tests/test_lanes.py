@@ -43,15 +43,15 @@ def one_sweep(env, policy, theta, accumulator, horizon, key, n_lanes):
     """A step of all lanes, compiled here: a kernel that comes from the cache has no assembly to read."""
     like = lanes.begin(env, policy, theta, accumulator, key, 0, 0)
     memory = lanes.allocate(like)
-    memory[:] = 0.0
-    finished = np.zeros(lanes.lane_count(like), np.bool_)
-    return lanes.sweep(env, policy, theta, accumulator, horizon, memory, finished, n_lanes, like)
+    for lane in range(n_lanes):
+        lanes.put(memory, lane, like, like)
+    return lanes.sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like)
 
 
 @pytest.fixture(scope="module")
 def assembly(env, policy, theta):
     """Of the loop over lanes in the gradient kernel of CartPole."""
-    one_sweep(env, policy, tuple(theta.tolist()), ScoresAndReturns(0.0), 500, np.uint64(1), 8)
+    one_sweep(env, policy, tuple(theta.tolist()), ScoresAndReturns(), 500, np.uint64(1), 8)
     for types, text in lanes.sweep.inspect_asm().items():
         if "CartPole" in str(types[0]) and "ScoresAndReturns" in str(types[3]):
             return text

@@ -136,7 +136,7 @@ def batches(n):
 def add(totals, score, total, number):
     """Add a one-step trajectory with this score and return, by the engine's accumulator."""
     trajectory = Trajectory(None, None, None, 1, number, Trace(score, total))
-    ScoresAndReturns(0.0).finish(None, None, totals, trajectory)
+    ScoresAndReturns().finish(None, None, totals, trajectory)
 
 
 def estimate_of_batch(arms, baseline):
@@ -145,7 +145,7 @@ def estimate_of_batch(arms, baseline):
     totals = np.zeros(estimator.totals_shape(ARM_SCORES.shape[1]))
     for number, arm in enumerate(arms):
         add(totals, ARM_SCORES[arm], ARMS[arm], number)
-    return estimator.gradient(totals, len(arms))
+    return estimator.gradient(estimator.merge(None, totals[np.newaxis]), len(arms))
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -187,11 +187,36 @@ def test_sums_give_what_the_terms_give(baseline, n):
     totals = np.zeros(estimator.totals_shape(4))
     for i in range(n):
         add(totals, scores[i], returns[i], i)
-    gradient, error = estimator.gradient(totals, n)
+    gradient, error = estimator.gradient(estimator.merge(None, totals[np.newaxis]), n)
     expected = oracles.mean_and_error(oracles.terms(scores, returns, baseline))
     # The sums cancel, against terms some 10 times as large, a few hundred roundings at most.
     np.testing.assert_allclose(error, expected[1], rtol=1e-11)
     assert np.all(np.abs(gradient - expected[0]) <= 1e-11 * expected[1])
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("sizes", [[3], [1, 2, 7], [40, 1, 30]])
+def test_chunks_merge_into_what_one_chunk_holds(baseline, sizes):
+    """Whatever return each row's first trajectory had: sums over chunks, in any blocks, are those of all."""
+    rng = np.random.default_rng(43)
+    n = sum(sizes)
+    scores, returns = rng.normal(size=(n, 4)), rng.normal(1e6, 2.0, n)
+    estimator = REINFORCE(baseline)
+    chunks = np.zeros((len(sizes), *estimator.totals_shape(4)))
+    for i, chunk in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
+        add(chunks[chunk], scores[i], returns[i], i)
+    at_once = estimator.merge(None, chunks)
+    one_by_one = None
+    for chunk in chunks:
+        one_by_one = estimator.merge(one_by_one, chunk[np.newaxis])
+    np.testing.assert_array_equal(at_once, one_by_one)
+    expected = oracles.mean_and_error(oracles.terms(scores, returns - 1e6, baseline))
+    gradient, error = estimator.gradient(at_once, n)
+    if baseline == "none":
+        expected = oracles.mean_and_error(oracles.terms(scores, returns, baseline))
+    np.testing.assert_allclose(error, expected[1], rtol=1e-8)
+    np.testing.assert_allclose(gradient, expected[0], rtol=1e-8, atol=1e-8 * np.abs(expected[1]).max())
+    assert estimator.returns(at_once, n)[0] == pytest.approx(returns.mean(), rel=1e-14)
 
 
 def test_optimal_baseline_survives_a_dominating_score():
@@ -207,7 +232,9 @@ def test_optimal_baseline_survives_a_dominating_score():
     for i in range(6):
         add(totals, scores[i], returns[i], i)
     expected = oracles.terms(scores, returns, "optimal").mean(axis=0)
-    np.testing.assert_allclose(estimator.gradient(totals, 6)[0], expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        estimator.gradient(estimator.merge(None, totals[np.newaxis]), 6)[0], expected, rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "optimal"])

@@ -116,29 +116,17 @@ def policy_gradient(
         "first_trajectory": check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
         "threads": check_threads(threads),
     }
-    alone = {**settings, "n_trajectories": 1, "threads": 1}
-    pilot, _ = _sums(env, policy, theta, estimator.accumulator(), shape, **alone)
-    reference = estimator.returns(pilot, 1)[0]
-    accumulator = estimator.accumulator(reference)
-    sums, n_steps = _sums(
-        env, policy, theta, accumulator, shape, n_trajectories=n, progress=progress, **settings
-    )
-    gradient, standard_error = estimator.gradient(sums, n, reference)
-    seconds = time.perf_counter() - started
-    mean_return, return_standard_error, mean_length = estimator.returns(sums, n, reference)
-    return Estimate(
-        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
-    )
-
-
-def _sums(env, policy, theta, accumulator, shape, progress=None, **settings):
-    """The sums over all trajectories, and the number of steps."""
-    sums = np.zeros(shape)
-    n_steps = 0
-    for done, totals, steps in sample(env, policy, theta, accumulator, shape, **settings):
-        for chunk in totals:  # one after the other: the order of the sum must not depend on the blocks
-            sums += chunk
+    sums, n_steps = None, 0
+    for done, totals, steps in sample(
+        env, policy, theta, estimator.accumulator(), shape, n_trajectories=n, **settings
+    ):
+        sums = estimator.merge(sums, totals)
         n_steps += steps
         if progress is not None:
             progress(done)
-    return sums, n_steps
+    gradient, standard_error = estimator.gradient(sums, n)
+    seconds = time.perf_counter() - started
+    mean_return, return_standard_error, mean_length = estimator.returns(sums, n)
+    return Estimate(
+        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
+    )

@@ -6,8 +6,9 @@ For a trajectory τ_i with return R_i = Σ_t r_t and score s_i = Σ_t ∇log π_
 
 One pass over N independent trajectories keeps the sums of s, sR, s², s²R and s²R² (s², s²R: per
 component) together with those of R and R²; the three baselines follow from the sums alone. What is summed
-is not R but R - c, with the return of one trajectory for c, so that nothing cancels where returns are
-large and alike; the last two baselines do not notice, and the first adds c back.
+is not R but R - c, with the first return that came in for c, so that nothing cancels where returns are large
+and alike; sums with different c are brought to the same one before they are added. The last two baselines
+do not notice c, and the first adds it back.
 
 **none**, b = 0. The mean of x_i = s_i R_i; its standard error √(S²/N) from the sample variance
 S² = (Σx² - (Σx)²/N) / (N - 1), where Σx = ΣsR and Σx² = Σs²R².
@@ -54,9 +55,12 @@ class Trace(NamedTuple):
 
 
 class ScoresAndReturns(NamedTuple):
-    """Accumulates the sums above; compiled into the lanes."""
+    """Accumulates the sums above; compiled into the lanes.
 
-    reference: float  # c
+    A row of `totals` for each group: sums of s, s(R - c), s², s²(R - c) and s²(R - c)², n columns each,
+    then those of R - c, (R - c)² and the length, the number of trajectories, and the row's own c.
+    """
+
     groups: int = GROUPS  # a power of two
 
     def choose(self, policy, theta, observation, rng):
@@ -80,7 +84,9 @@ class ScoresAndReturns(NamedTuple):
         group = totals[trajectory.number & (self.groups - 1)]
         score = whole_score(policy, theta, trajectory.trace.score)
         n = len(score)
-        total = trajectory.trace.total - self.reference
+        if group[5 * n + 3] == 0.0:
+            group[5 * n + 4] = trajectory.trace.total
+        total = trajectory.trace.total - group[5 * n + 4]
         squares = vectors.squares(score)
         vectors.accumulate(group, 0, score, 1.0)
         vectors.accumulate(group, n, score, total)
@@ -90,6 +96,24 @@ class ScoresAndReturns(NamedTuple):
         group[5 * n] += total
         group[5 * n + 1] += total * total
         group[5 * n + 2] += trajectory.time
+        group[5 * n + 3] += 1.0
+
+
+def _referred_to(reference, totals):
+    """`totals`, shape (..., 5p + 5), with every row's c moved to `reference`."""
+    moved = totals.copy()
+    p = (totals.shape[-1] - 5) // 5
+    s, sd, s2, s2d, s2d2 = np.moveaxis(moved[..., : 5 * p].reshape(*totals.shape[:-1], 5, p), -2, 0)
+    d, d2, _, count, c = np.moveaxis(moved[..., 5 * p :], -1, 0)
+    shift = np.where(count > 0, c - reference, 0.0)
+    d2 += shift * (2 * d + shift * count)
+    d += shift * count
+    c[...] = reference
+    shift = shift[..., np.newaxis]
+    s2d2 += shift * (2 * s2d + shift * s2)
+    s2d += shift * s2
+    sd += shift * s
+    return moved
 
 
 class REINFORCE(NamedTuple):
@@ -111,24 +135,41 @@ class REINFORCE(NamedTuple):
                 f"n_trajectories={n_trajectories}: baseline={self.baseline!r} leaves one out and needs 2"
             )
 
-    def accumulator(self, reference=0.0):
+    def accumulator(self):
         """Return what is compiled into the lanes; one kernel serves all baselines."""
-        return ScoresAndReturns(reference)
+        return ScoresAndReturns()
 
     def totals_shape(self, n_parameters):
-        """Return the shape of the sums: groups by columns."""
-        return GROUPS, 5 * n_parameters + 3
+        """Return the shape of the totals: groups by columns."""
+        return GROUPS, 5 * n_parameters + 5
 
-    def gradient(self, totals, n, reference=0.0):
+    def merge(self, sums, totals):
+        """Return `sums` (None at first) and the `totals` of further chunks, shape (chunks, *totals_shape).
+
+        One after the other: the order of the additions must not depend on how chunks came together.
+        """
+        if sums is None:
+            first = totals[0]
+            seen = first[:, -2] > 0
+            sums = np.zeros_like(first)
+            sums[:, -1] = first[np.argmax(seen), -1]
+        reference = sums[0, -1]
+        for chunk in _referred_to(reference, totals):
+            sums += chunk
+        sums[:, -1] = reference
+        return sums
+
+    def gradient(self, totals, n):
         """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
-        p = (totals.shape[1] - 3) // 5
+        p = (totals.shape[1] - 5) // 5
+        reference = totals[0, -1]
         sums = totals[:, : 5 * p].reshape(len(totals), 5, p)
         s, sd, s2, s2d, s2d2 = sums.sum(axis=0)
         if self.baseline == "none":
             x = sd + reference * s
             return _mean_and_error(x, s2d2 + 2 * reference * s2d + reference**2 * s2, n)
         if self.baseline == "mean":
-            mean = totals[:, 5 * p].sum() / n
+            mean = totals[:, -5].sum() / n
             scale = n / (n - 1)
             x = scale * (sd - mean * s)
             x2 = scale**2 * (s2d2 - 2 * mean * s2d + mean**2 * s2)
@@ -142,11 +183,11 @@ class REINFORCE(NamedTuple):
         x2 = (sums[:, 4] - 2 * b * sums[:, 3] + b**2 * sums[:, 2]).sum(axis=0)
         return _mean_and_error(x, x2, n)
 
-    def returns(self, totals, n, reference=0.0):
+    def returns(self, totals, n):
         """Return the mean return, its standard error, and the mean length."""
-        total, squares, length = totals[:, -3:].sum(axis=0)
+        total, squares, length = totals[:, -5:-2].sum(axis=0)
         mean, error = _mean_and_error(total, squares, n)
-        return float(reference + mean), float(error), float(length / n)
+        return float(totals[0, -1] + mean), float(error), float(length / n)
 
 
 def _mean_and_error(total, squares, n):

@@ -1,0 +1,315 @@
+"""The memory of the lanes, and the loop over them.
+
+All that a lane holds is one nest of tuples of numbers, taken out of its lane, replaced, and put back; in
+memory every number of it is a row of L in one flat buffer, ``buffer[row * L + lane]`` with `row` and `L`
+compile-time constants, and every load and store says that it never meets those of another row. So LLVM
+sees a loop over lanes that has no dependences, and vectorises it. Behind the rows, each lane has a flag.
+In ordinary Python the memory is a list of what the lanes hold, and an array of flags.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+
+from fastpg.dispatch import lowered
+
+MAX_LANES = 128
+VECTOR = 8  # float64 in the widest vectors (AVX-512)
+_INTERLEAVE = 2  # vectors at a time; 4 is no faster
+_LANES_BYTES = 24 * 1024  # of a 32 KiB first-level data cache
+_LINE = 64  # bytes of a cache line
+
+
+def allocate(like):
+    """Return memory for `lane_count` values of the type of `like`, and as many flags, which are down."""
+    return [like] * lane_count(like), np.zeros(lane_count(like), np.bool_)
+
+
+def lane_count(like):
+    """Return L, the number of lanes: a power of two that keeps the rows in the first-level cache."""
+    return 16
+
+
+def take(memory, lane, like):
+    """Return what a lane holds, of the type of `like`."""
+    return memory[0][lane]
+
+
+def put(memory, lane, value, like):
+    """Put a value into a lane."""
+    memory[0][lane] = value
+
+
+def flag(memory, lane, raised, like):
+    """Raise or lower a lane's flag."""
+    memory[1][lane] = raised
+
+
+def flags(memory, eight, like):
+    """Return the flags of lanes 8 · eight to 8 · eight + 7 as the bytes of one integer."""
+    return memory[1].view(np.uint64)[eight]
+
+
+def last_flag(flags):
+    """Return the number of the last of eight flags that is raised, from their bits, which are not all 0."""
+    return (int(flags).bit_length() - 1) >> 3
+
+
+def zero(like):
+    """Return a value of the type of `like`, whatever it is."""
+    return like
+
+
+def for_each_lane(function, n_lanes, arguments):
+    """Call ``function(lane, *arguments)`` for lanes 0 to n_lanes - 1, which must not meet in memory.
+
+    The plain loop, but for a request to LLVM: the chain of dependent operations in one time step is
+    long, so the processor idles unless several vectors are under way at once.
+    """
+    for lane in range(n_lanes):
+        function(lane, *arguments)
+
+
+def widest_vectors():
+    """Ask LLVM for the processor's widest vectors in the calling function, which is not inlined."""
+
+
+def _leaf_types(ty):
+    """The scalar types in a nest of tuples, in order: a row of the memory each."""
+    if isinstance(ty, types.BaseTuple):
+        return [leaf for item in ty for leaf in _leaf_types(item)]
+    if not isinstance(ty, types.Float | types.Integer | types.Boolean):
+        raise TypingError(f"a trajectory may hold floats, integers and booleans, not {ty}")
+    return [ty]
+
+
+def _lane_count(ty):
+    count = MAX_LANES
+    while count > 16 and len(_leaf_types(ty)) * count * 8 > _LANES_BYTES:
+        count //= 2
+    return count
+
+
+def _slot(context, builder, array_type, array, lane, row, count, llvm_type):
+    """The address of a number: base + (row · L + lane) · 8, and no bounds or wraparound to check."""
+    data = context.make_array(array_type)(context, builder, array).data
+    index = builder.add(lane, ir.Constant(lane.type, row * count), flags=("nsw",))
+    return builder.bitcast(builder.gep(data, [index], inbounds=True), llvm_type.as_pointer())
+
+
+def _independent(builder, access, row, rows):
+    """Tell LLVM that a row's loads and stores never meet those of another row, nor the flags (row -1)."""
+    module = builder.module
+    domain = module.add_metadata(["fastpg.lanes"])
+    scopes = [module.add_metadata([f"fastpg.lanes.row{r}", domain]) for r in range(-1, rows)]
+    access.set_metadata("alias.scope", module.add_metadata([scopes.pop(row + 1)]))
+    access.set_metadata("noalias", module.add_metadata(scopes))
+    return access
+
+
+def _row_type(leaf):
+    return ir.DoubleType() if isinstance(leaf, types.Float) else ir.IntType(64)
+
+
+@lowered(allocate)
+def _(typing, like):
+    count = _lane_count(like)
+    bytes_of_rows = len(_leaf_types(like)) * count * 8
+    memory = types.Array(types.float64, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        from numba.np.arrayobj import _empty_nd_impl  # slow to import, and loaded by now
+
+        size = context.get_constant(types.intp, (bytes_of_rows + count + _LINE) // 8)
+        array = _empty_nd_impl(context, builder, memory, [size])
+        # On a cache line's boundary: a vector of 512 bits is a line, and would otherwise straddle two.
+        address = builder.ptrtoint(array.data, ir.IntType(64))
+        address = builder.and_(
+            builder.add(address, ir.Constant(address.type, _LINE - 1)), ir.Constant(address.type, -_LINE)
+        )
+        array.data = builder.inttoptr(address, array.data.type)
+        raised = builder.inttoptr(
+            builder.add(address, ir.Constant(address.type, bytes_of_rows)), cgutils.voidptr_t
+        )
+        cgutils.memset(builder, raised, ir.Constant(address.type, count), 0)
+        return array._getvalue()
+
+    return memory(like), codegen
+
+
+@lowered(lane_count)
+def _(typing, like):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, _lane_count(like))
+
+    return types.intp(like), codegen
+
+
+@lowered(take)
+def _(typing, memory, lane, like):
+    count, rows = _lane_count(like), len(_leaf_types(like))
+
+    def codegen(context, builder, signature, args):
+        row = 0
+
+        def build(ty):
+            nonlocal row
+            if isinstance(ty, types.BaseTuple):
+                value = cgutils.get_null_value(context.get_value_type(ty))
+                for i, item in enumerate(ty):
+                    value = builder.insert_value(value, build(item), i)
+                return value
+            slot = _slot(context, builder, memory, args[0], args[1], row, count, _row_type(ty))
+            value, wanted = _independent(builder, builder.load(slot), row, rows), context.get_value_type(ty)
+            row += 1
+            if isinstance(ty, types.Float):
+                return context.cast(builder, value, types.float64, ty)
+            return value if value.type == wanted else builder.trunc(value, wanted)
+
+        return build(like)
+
+    return like(memory, types.intp, like), codegen
+
+
+@lowered(put)
+def _(typing, memory, lane, value, like):
+    count, rows = _lane_count(like), len(_leaf_types(like))
+    if not _fits(value, like):
+        changed = [
+            f"{field} is {new} where it was {old}"
+            for field, new, old in zip(like.fields, value, like, strict=True)
+            if not _fits(new, old)
+        ]
+        raise TypingError(f"the type of a trajectory must not change along its steps: {'; '.join(changed)}")
+
+    def codegen(context, builder, signature, args):
+        row = 0
+
+        def scatter(ty, like, value):
+            nonlocal row
+            if isinstance(ty, types.BaseTuple):
+                for i, (item, like_item) in enumerate(zip(ty, like, strict=True)):
+                    scatter(item, like_item, builder.extract_value(value, i))
+                return
+            value = context.cast(builder, value, ty, like)
+            row_type = _row_type(like)
+            if isinstance(like, types.Float):
+                value = context.cast(builder, value, like, types.float64)
+            elif value.type != row_type:
+                value = builder.zext(value, row_type)
+            slot = _slot(context, builder, memory, args[0], args[1], row, count, row_type)
+            _independent(builder, builder.store(value, slot), row, rows)
+            row += 1
+
+        scatter(value, like, args[2])
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, value, like), codegen
+
+
+def _flags_of(context, builder, memory_type, memory, like):
+    """The address of the flags: one byte each, behind the rows."""
+    data = context.make_array(memory_type)(context, builder, memory).data
+    end = builder.gep(
+        data, [ir.Constant(ir.IntType(64), len(_leaf_types(like)) * _lane_count(like))], inbounds=True
+    )
+    return builder.bitcast(end, cgutils.voidptr_t)
+
+
+@lowered(flag)
+def _(typing, memory, lane, raised, like):
+    def codegen(context, builder, signature, args):
+        place = builder.gep(_flags_of(context, builder, memory, args[0], like), [args[1]], inbounds=True)
+        store = builder.store(builder.zext(args[2], ir.IntType(8)), place)
+        _independent(builder, store, -1, len(_leaf_types(like)))
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.boolean, like), codegen
+
+
+@lowered(flags)
+def _(typing, memory, eight, like):
+    def codegen(context, builder, signature, args):
+        start = builder.bitcast(
+            _flags_of(context, builder, memory, args[0], like), ir.IntType(64).as_pointer()
+        )
+        return builder.load(builder.gep(start, [args[1]], inbounds=True))
+
+    return types.uint64(memory, types.intp, like), codegen
+
+
+@lowered(last_flag)
+def _(typing, flags):
+    def codegen(context, builder, signature, args):
+        zeros = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.sub(ir.Constant(zeros.type, 7), builder.lshr(zeros, ir.Constant(zeros.type, 3)))
+
+    return types.int64(types.uint64), codegen
+
+
+@lowered(zero)
+def _(typing, like):
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(like), None)
+
+    return like(like), codegen
+
+
+def _interleaved(module):
+    """Loop metadata: work on _INTERLEAVE vectors of lanes at a time, each operation for all of them."""
+    count = ir.Constant(ir.IntType(32), _INTERLEAVE)
+    request = module.add_metadata(["llvm.loop.interleave.count", count])
+    # A loop's metadata names itself first, which keeps that of two loops apart.
+    loop = module.add_metadata([request, ir.MetaDataString(module, f"lanes {len(module.metadata)}")])
+    loop.operands = (loop, request)
+    return loop
+
+
+def _fits(ty, like):
+    """Whether a value may be stored where `like` was: the same nest, integers may become floats."""
+    if isinstance(ty, types.BaseTuple) and isinstance(like, types.BaseTuple):
+        same_class = getattr(ty, "instance_class", None) is getattr(like, "instance_class", None)
+        return same_class and len(ty) == len(like) and all(map(_fits, ty, like))
+    kinds = (types.Boolean, types.Integer, types.Float)
+    rank = [next((i for i, kind in enumerate(kinds) if isinstance(t, kind)), None) for t in (ty, like)]
+    return None not in rank and rank[0] <= rank[1]
+
+
+@lowered(for_each_lane)
+def _(typing, function, n_lanes, arguments):
+    called = function.get_call_type(typing, (types.intp, *arguments), {})
+
+    def codegen(context, builder, signature, args):
+        implementation = context.get_function(function, called)
+        _, stop, packed = args
+        values = [builder.extract_value(packed, i) for i in range(len(arguments))]
+        before, body, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        zero, one = ir.Constant(stop.type, 0), ir.Constant(stop.type, 1)
+        builder.cbranch(builder.icmp_signed("<", zero, stop), body, after)
+        builder.position_at_end(body)
+        lane = builder.phi(stop.type)
+        lane.add_incoming(zero, before)
+        implementation(builder, [lane, *values])
+        following = builder.add(lane, one, flags=("nsw",))
+        lane.add_incoming(following, builder.block)
+        branch = builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+        branch.set_metadata("llvm.loop", _interleaved(builder.module))
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(function, types.intp, arguments), codegen
+
+
+@lowered(widest_vectors)
+def _(typing):
+    def codegen(context, builder, signature, args):
+        attributes = builder.function.attributes
+        attributes.add("noinline")  # the caller, without the attribute, would win
+        # LLVM prefers 256 bits on processors with 512, and llvmlite does not know this attribute; measured
+        # on CartPole, the lane loops gain a third.
+        set.add(attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen
