@@ -123,6 +123,10 @@ class CartPole(NamedTuple):
         cart.kinematics_integrator = "semi-implicit euler" if self.semi_implicit else "euler"
         return twin
 
+    def render_state(self, twin, state):
+        """Put a state into Gymnasium's environment, for its renderer."""
+        twin.unwrapped.state = tuple(state)
+
 
 class CartPoleV0(CartPole):
     """CartPole-v0: the same with a horizon of 200 steps."""

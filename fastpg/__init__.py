@@ -5,6 +5,7 @@ from fastpg.environment import make, register, registry
 from fastpg.estimators.estimate import Estimate, policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
+from fastpg.interop.vector import Env, VectorEnv, make_vec
 from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.runs import Run, load
@@ -16,6 +17,7 @@ __all__ = [
     "REINFORCE",
     "SGD",
     "Adam",
+    "Env",
     "Estimate",
     "Evaluation",
     "LinearSchedule",
@@ -24,10 +26,12 @@ __all__ = [
     "SoftmaxLinear",
     "TrainingDiverged",
     "TrainingInterrupted",
+    "VectorEnv",
     "evaluate",
     "inline",
     "load",
     "make",
+    "make_vec",
     "policy_gradient",
     "register",
     "registry",

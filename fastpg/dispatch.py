@@ -7,7 +7,9 @@ types alone (a parameter's value never recompiles anything), and stays a module-
 can be cached on disk.
 """
 
+import threading
 import types as python_types
+from contextlib import contextmanager
 from functools import wraps
 
 import numba
@@ -101,6 +103,22 @@ def kernel(function):
     dispatcher = numba.njit(error_model="numpy", nogil=True, fastmath=FASTMATH, parallel=True)(function)
     dispatcher._cache = KernelCache(function)
     return dispatcher
+
+
+# The workqueue threading layer aborts the process when two threads enter it (numba#8563).
+_kernel_lock = threading.Lock()
+
+
+@contextmanager
+def kernel_threads(threads):
+    """Within it, kernels run on at most that many threads (None: as many as Numba is set to use)."""
+    with _kernel_lock:
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(threads or before, before))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
 
 
 # The type of a NamedTuple without fields has length 0 and would count as false where Numba asks whether

@@ -15,6 +15,11 @@ compiled into every estimator::
         def observe(self, state): return state.x, state.x_dot
         def step(self, state, action, rng): return State(...), reward, terminated
 
+Where what a user chooses is not what the fields hold (a map by name, say), a classmethod ``make(cls, ...)``
+turns the one into the other, and `fastpg.make` calls it. A parameter may be an array, read with
+`fastpg.tables.lookup`. ``gymnasium_twin(render_mode)`` returns Gymnasium's own environment with the same
+parameters, and ``render_state(twin, state)`` puts a state into it: then fastpg can play and draw there.
+
 `rng` gives random numbers: ``fastpg.random.uniform(rng, 0)``, ``uniform(rng, 1)``, ... are the draws of
 this step. Functions that the methods call live at module level under ``fastpg.inline``. A class like
 this works with every function of fastpg as it is; registration only gives it a name.
@@ -22,10 +27,13 @@ this works with every function of fastpg as it is; registration only gives it a 
 
 import difflib
 import importlib
+import inspect
 import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from fastpg.interop.registration import register_with_gymnasium
 
 
 class Spec(NamedTuple):
@@ -34,6 +42,7 @@ class Spec(NamedTuple):
     id: str
     entry_point: str | Callable[..., Any]
     parameters: dict[str, Any]
+    horizon: int | None
 
     def environment_class(self) -> Any:
         """Return the class, imported if need be."""
@@ -47,9 +56,11 @@ registry: dict[str, Spec] = {}
 def register(
     id: str,  # as gymnasium.register calls it
     entry_point: str | Callable[..., Any],
+    *,
+    horizon: int | None = None,
     **parameters: Any,
 ) -> None:
-    """Give an environment a name for `make`.
+    """Give an environment a name for `make`, and "fastpg/<name>" for `gymnasium.make` and `make_vec`.
 
     Parameters
     ----------
@@ -57,12 +68,18 @@ def register(
         The name, with a version as Gymnasium has it: "Name-v0".
     entry_point : class or str
         The NamedTuple class, or "module:Class", imported when it is first made.
+    horizon : int, optional
+        The class's horizon, which Gymnasium's registry has as `max_episode_steps`; to be given only if the
+        class is a string.
     **parameters
-        Values of the fields under this name, if not the class's defaults.
+        Values of the parameters under this name, if not the class's defaults.
     """
     if not isinstance(id, str) or not id:
         raise ValueError(f"id={id!r}: must be a name such as 'Name-v0'")
-    registry[id] = Spec(id, entry_point, parameters)
+    if horizon is None and isinstance(getattr(entry_point, "horizon", None), int):
+        horizon = entry_point.horizon  # type: ignore[union-attr]
+    registry[id] = Spec(id, entry_point, parameters, horizon)
+    register_with_gymnasium(id, horizon)
 
 
 def make(id: str, **parameters: Any) -> Any:
@@ -88,7 +105,19 @@ def make(id: str, **parameters: Any) -> Any:
     spec = registry[id]
     cls = spec.environment_class()
     given = {**spec.parameters, **parameters}
+    if hasattr(cls, "make"):
+        known = tuple(inspect.signature(cls.make).parameters)
+        for name, value in given.items():
+            _check_name(cls, name, value, known)
+        return cls.make(**given)
     return cls(**{name: checked_parameter(cls, name, value) for name, value in given.items()})
+
+
+def parameters_of(cls: Any) -> dict[str, Any]:
+    """Return the parameters that `make` takes for a class, with their defaults."""
+    if hasattr(cls, "make"):
+        return {name: p.default for name, p in inspect.signature(cls.make).parameters.items()}
+    return {name: cls._field_defaults.get(name, inspect.Parameter.empty) for name in cls._fields}
 
 
 def load_class(path: str) -> Any:
@@ -110,10 +139,7 @@ def load_class(path: str) -> Any:
 
 def checked_parameter(cls: Any, name: str, value: Any) -> Any:
     """Return a parameter as its field's type has it, or raise."""
-    if name not in cls._fields:
-        near = difflib.get_close_matches(name, cls._fields, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(cls._fields)}."
-        raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
+    _check_name(cls, name, value, cls._fields)
     default = cls._field_defaults.get(name)
     if isinstance(default, bool | int | float) and getattr(value, "ndim", None) == 0:
         value = value.item()  # a NumPy scalar, or an array of no dimensions
@@ -132,5 +158,12 @@ def checked_parameter(cls: Any, name: str, value: Any) -> Any:
     return value
 
 
-register("CartPole-v0", "fastpg.envs.cartpole:CartPoleV0")
-register("CartPole-v1", "fastpg.envs.cartpole:CartPole")
+def _check_name(cls, name, value, known):
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+        raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
+
+
+register("CartPole-v0", "fastpg.envs.cartpole:CartPoleV0", horizon=200)
+register("CartPole-v1", "fastpg.envs.cartpole:CartPole", horizon=500)

@@ -29,7 +29,28 @@ def allocate(like):
 
 def lane_count(like):
     """Return L, the number of lanes: a power of two that keeps the rows in the first-level cache."""
-    return 16
+    return lanes_for(count_leaves(like))
+
+
+def count_leaves(value):
+    """Return how many numbers are in a nest of tuples and vectors, in ordinary Python."""
+    if isinstance(value, tuple):
+        return sum(map(count_leaves, value))
+    return np.size(value)
+
+
+def lanes_for(n_rows):
+    """Return `lane_count` of a value of so many numbers."""
+    count = MAX_LANES
+    while count > 16 and n_rows * count * 8 > _LANES_BYTES:
+        count //= 2
+    return count
+
+
+def words_for(n_rows, lanes):
+    """Return the size of a memory in float64, in whole cache lines."""
+    words = n_rows * lanes + lanes // 8
+    return -(-words // VECTOR) * VECTOR
 
 
 def take(memory, lane, like):
@@ -86,10 +107,7 @@ def _leaf_types(ty):
 
 
 def _lane_count(ty):
-    count = MAX_LANES
-    while count > 16 and len(_leaf_types(ty)) * count * 8 > _LANES_BYTES:
-        count //= 2
-    return count
+    return lanes_for(len(_leaf_types(ty)))
 
 
 def _slot(context, builder, array_type, array, lane, row, count, llvm_type):

@@ -1,12 +1,12 @@
 """Running trajectories from Python: chunks, blocks, threads, and the order of the sums."""
 
-import threading
 import time
 from collections.abc import Iterator
 
 import numba
 import numpy as np
 
+from fastpg.dispatch import kernel_threads
 from fastpg.lanes import simulate_chunks
 
 _MIN_CHUNKS = 8
@@ -15,9 +15,6 @@ _MIN_LARGE_CHUNK = 32  # trajectories, however long: fewer would leave most lane
 _MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for the line above
 _BLOCK_SECONDS = 0.2
 _MAX_BLOCK = 1024  # chunks, so that their sums take little memory however short they are
-
-# The workqueue threading layer aborts the process when two threads enter it (numba#8563).
-_kernel_lock = threading.Lock()
 
 
 def chunk_size(n_trajectories: int, horizon: int) -> int:
@@ -49,28 +46,23 @@ def sample(
         block = min(block, n_chunks - done)
         totals = np.zeros((block, *shape))
         n_steps = np.zeros(block, np.int64)
-        with _kernel_lock:
-            before = numba.get_num_threads()
-            numba.set_num_threads(threads or before)
-            try:
-                started = time.perf_counter()
-                simulate_chunks(
-                    env,
-                    policy,
-                    parameters,
-                    accumulator,
-                    horizon,
-                    np.uint64(seed),
-                    first_trajectory,
-                    done * size,
-                    n_trajectories,
-                    size,
-                    totals,
-                    n_steps,
-                )
-                seconds = time.perf_counter() - started
-            finally:
-                numba.set_num_threads(before)
+        with kernel_threads(threads):
+            started = time.perf_counter()
+            simulate_chunks(
+                env,
+                policy,
+                parameters,
+                accumulator,
+                horizon,
+                np.uint64(seed),
+                first_trajectory,
+                done * size,
+                n_trajectories,
+                size,
+                totals,
+                n_steps,
+            )
+            seconds = time.perf_counter() - started
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())
         block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block, _MAX_BLOCK))

@@ -1,0 +1,387 @@
+"""fastpg's environments as Gymnasium has them: `VectorEnv`, `Env`, and their registration as "fastpg/...".
+
+Autoreset, seeding and infos are those of `gymnasium.vector.SyncVectorEnv` (https://farama.org/Vector-Autoreset-Mode):
+
+* NEXT_STEP: the step after an episode's last ignores the action, pays 0 and returns the first
+  observation of the next episode.
+* SAME_STEP: the last step returns the first observation of the next episode; what was seen last is in
+  ``infos["final_obs"]``, as an object array, where ``infos["_final_obs"]`` is true.
+* DISABLED: ``reset(options={"reset_mask": over})`` begins the next episodes.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space, Tuple
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from fastpg.arguments import (
+    MAX_HORIZON,
+    check_environment,
+    check_horizon,
+    check_integer,
+    check_seed,
+    check_threads,
+)
+from fastpg.environment import make
+from fastpg.random import seed_key
+from fastpg.stepping import Simulator
+
+MAX_ENVS = 2**31
+
+
+class VectorEnv(gymnasium.vector.VectorEnv):
+    """Copies of one environment, stepped by compiled code on all cores.
+
+    Parameters
+    ----------
+    env : NamedTuple
+        An environment, from `fastpg.make` or of your own class.
+    num_envs : int
+        1 to 2**31.
+    autoreset_mode : gymnasium.vector.AutoresetMode or str
+        "NextStep" unless given, "SameStep" or "Disabled".
+    max_episode_steps : int, optional
+        Steps after which an episode is truncated; the environment's horizon unless given.
+    threads : int, optional
+        All that Numba is set to use unless given; few environments use fewer. Results do not depend on it.
+    render_mode : "rgb_array", optional
+        `render` then returns Gymnasium's picture of each environment.
+
+    ``reset(seed=s)`` gives environment i in its episode e random numbers of its own, a function of (s, i,
+    e): in the first episode those of trajectory i of `fastpg.policy_gradient` under seed s. A list of seeds gives
+    each environment those that `Env` has under its seed. Without a seed, the first reset draws one from the
+    operating system, and later ones go on.
+
+    States can be read, ``states``, and set, ``set_states``, as a NamedTuple of arrays.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        threads: int | None = None,
+        render_mode: str | None = None,
+    ):
+        super().__init__()
+        check_environment(env)
+        self.env = env
+        self.num_envs = check_integer("num_envs", num_envs, 1, MAX_ENVS)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.render_mode = _render_mode(env, render_mode, ("rgb_array",))
+        self.metadata = {**_metadata(env, ("rgb_array",)), "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._simulator = Simulator(
+            env,
+            self.num_envs,
+            check_horizon(env, max_episode_steps),
+            _observation_dtype(self.single_observation_space),
+            self.autoreset_mode is AutoresetMode.SAME_STEP,
+            check_threads(threads),
+        )
+        self._check_actions = _actions_checker(self.single_action_space, self.num_envs)
+        self._seeds: tuple[int, ...] | None = None
+        self._twin: Any = None
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:
+        """The seed of each environment."""
+        if self._seeds is None:
+            self._seed(None)
+        return self._seeds  # type: ignore[return-value]
+
+    @property
+    def over(self) -> np.ndarray:
+        """Whose episode has ended and not yet begun anew, shape (num_envs,)."""
+        return self._simulator.over.copy()
+
+    @property
+    def states(self) -> Any:
+        """The states: the environment's NamedTuple, with arrays of shape (num_envs,) for numbers."""
+        return self._simulator.states()
+
+    def set_states(self, states: Any, where: Any = slice(None)) -> None:
+        """Set all states, or those that an index picks; their episodes go on as if they had just begun.
+
+        `states` is like `states`, with arrays as long as what `where` picks, or numbers.
+        """
+        self._simulator.set_states(states, where)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """Begin new episodes, everywhere or where ``options["reset_mask"]`` is true."""
+        mask = None if options is None else options.get("reset_mask")
+        if mask is not None:
+            self._check_mask(mask)
+        if seed is not None or self._seeds is None:
+            self._seed(seed, mask)
+        return self._observed(self._simulator.reset(mask)), {}
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Step all environments: observations, rewards, terminated, truncated, infos."""
+        assert self._seeds is not None, "call reset before step"
+        actions = self._check_actions(actions)
+        autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
+        if not autoreset:
+            assert not self._simulator.over.any(), (
+                "an episode is over: reset(options={'reset_mask': terminated | truncated}) before step"
+            )
+        observations, final, rewards, terminated, truncated = self._simulator.step(actions, autoreset)
+        infos: dict[str, Any] = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and (over := self._simulator.over).any():
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            for i in np.flatnonzero(over):
+                final_obs[i] = _single_observation(self.single_observation_space, final[i])
+            infos = {
+                "final_obs": final_obs,
+                "_final_obs": over.copy(),
+                "final_info": {},
+                "_final_info": over.copy(),
+            }
+        return self._observed(observations), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture of each environment, by Gymnasium's renderer."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render: this environment was made without a render_mode")
+            return None
+        states = self.states
+        return tuple(self._draw(_state_at(states, i)) for i in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the renderer."""
+        if self._twin is not None:
+            self._twin.close()
+            self._twin = None
+
+    def _draw(self, state):
+        if self._twin is None:
+            self._twin = self.env.gymnasium_twin(self.render_mode)
+            self._twin.reset()
+        self.env.render_state(self._twin, state)
+        return self._twin.render()
+
+    def _seed(self, seed, where=None):
+        where = slice(None) if where is None else where
+        n = self.num_envs
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        if isinstance(seed, int | np.integer):
+            key = seed_key(check_seed(seed))
+            self._simulator.seed(key, np.arange(n)[where], where)
+            self._seeds = (int(seed),) * n
+            return
+        if len(seed) != n:
+            raise ValueError(f"seed: a list must have num_envs={n} seeds, not {len(seed)}")
+        fresh = np.random.SeedSequence().generate_state(n, np.uint64).tolist()
+        seeds = [random if s is None else check_seed(s) for s, random in zip(seed, fresh, strict=True)]
+        keys = np.array([seed_key(s) for s in seeds], np.uint64)
+        self._simulator.seed(keys[where], 0, where)
+        self._seeds = tuple(seeds)
+
+    def _check_mask(self, mask):
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask']={mask!r}: must be an array of booleans")
+        if mask.shape != (self.num_envs,):
+            raise ValueError(f"options['reset_mask']: has shape {mask.shape}, must have ({self.num_envs},)")
+        if not mask.any():
+            raise ValueError("options['reset_mask']: must be true somewhere")
+
+    def _observed(self, observations):
+        if isinstance(self.single_observation_space, Tuple):
+            return tuple(np.ascontiguousarray(column) for column in observations.T)
+        return observations
+
+
+class Env(gymnasium.Env):
+    """One environment, as `gymnasium.make` gives it: a `VectorEnv` of one that resets when told.
+
+    Parameters
+    ----------
+    env : NamedTuple
+        An environment, from `fastpg.make` or of your own class.
+    render_mode : str, optional
+        One that Gymnasium's own environment has ("rgb_array", "human", ...), which draws.
+    time_limit : bool
+        Truncate at the environment's horizon; `gymnasium.make` does it itself.
+
+    ``reset(seed=s)`` gives the start and the random numbers of trajectory 0 of `fastpg.policy_gradient` under
+    seed s. ``state`` is the environment's NamedTuple.
+    """
+
+    def __init__(self, env: Any, *, render_mode: str | None = None, time_limit: bool = True):
+        modes = _metadata(env, None).get("render_modes", ())
+        self.env = env
+        self.render_mode = _render_mode(env, render_mode, modes)
+        self.metadata = _metadata(env, None)
+        horizon = None if time_limit else MAX_HORIZON
+        self._vector = VectorEnv(
+            env, 1, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=horizon, threads=1
+        )
+        self._vector.render_mode = self.render_mode
+        self.observation_space = self._vector.single_observation_space
+        self.action_space = self._vector.single_action_space
+
+    @property
+    def state(self) -> Any:
+        """The state."""
+        return _state_at(self._vector.states, 0)
+
+    def set_state(self, state: Any) -> None:
+        """Go on from this state, as if the episode had just begun."""
+        self._vector.set_states(state)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        observations, _ = self._vector.reset(seed=seed)
+        if self.render_mode == "human":
+            self.render()
+        return self._single(observations), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        """Step: observation, reward, terminated, truncated, info."""
+        if isinstance(self.action_space, Discrete):
+            assert self.action_space.contains(action), f"{action!r} ({type(action)}) invalid"
+        actions = np.asarray(action)[np.newaxis]
+        # Like Gymnasium's own environments, one that is over goes on until it is reset.
+        self._vector._simulator.over[:] = False
+        observations, rewards, terminated, truncated, _ = self._vector.step(actions)
+        if self.render_mode == "human":
+            self.render()
+        return self._single(observations), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self) -> Any:
+        """Return what Gymnasium's renderer makes of the state."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render: this environment was made without a render_mode")
+            return None
+        return self._vector._draw(self.state)
+
+    def close(self) -> None:
+        """Close the renderer."""
+        self._vector.close()
+
+    def _single(self, observations):
+        if isinstance(self.observation_space, Tuple):
+            return tuple(int(column[0]) for column in observations)
+        return _single_observation(self.observation_space, observations[0])
+
+
+def make_vec(
+    id: str,
+    num_envs: int = 1,
+    *,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    max_episode_steps: int | None = None,
+    threads: int | None = None,
+    render_mode: str | None = None,
+    **parameters: Any,
+) -> VectorEnv:
+    """Return a `VectorEnv` of the environment of that name: ``make_vec("CartPole-v1", 1024, gravity=3.7)``.
+
+    The other arguments are those of `VectorEnv`, and the environment's parameters, as in `fastpg.make`.
+    """
+    return VectorEnv(
+        make(id, **parameters),
+        num_envs,
+        autoreset_mode=autoreset_mode,
+        max_episode_steps=max_episode_steps,
+        threads=threads,
+        render_mode=render_mode,
+    )
+
+
+def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: Any) -> Env:
+    """The entry point that Gymnasium calls: it wraps the time limit itself."""
+    return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=False)
+
+
+def make_vector(fastpg_id: str, **settings: Any) -> VectorEnv:
+    """The entry point of `gymnasium.make_vec`."""
+    return make_vec(fastpg_id, **settings)
+
+
+def _autoreset_mode(mode):
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = ", ".join(repr(m.value) for m in AutoresetMode)
+        raise ValueError(f"autoreset_mode={mode!r}: must be one of {allowed}") from None
+
+
+def _metadata(env, modes):
+    """What Gymnasium's own environment says of its rendering, as far as fastpg can do it."""
+    gymnasium_id = getattr(type(env), "gymnasium_id", None)
+    if gymnasium_id not in gymnasium.registry or not hasattr(type(env), "render_state"):
+        return {"render_modes": []}
+    entry = gymnasium.spec(gymnasium_id).entry_point
+    cls = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    metadata = dict(getattr(cls, "metadata", {}))
+    offered = metadata.get("render_modes", [])
+    return {**metadata, "render_modes": [m for m in offered if modes is None or m in modes]}
+
+
+def _render_mode(env, mode, modes):
+    if mode is not None and mode not in modes:
+        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has {list(modes) or 'none'}")
+    if mode is not None and not hasattr(type(env), "render_state"):
+        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has no render_state() to draw it")
+    return mode
+
+
+def _observation_dtype(space: Space) -> Any:
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return space.dtype
+    if isinstance(space, Discrete):
+        return np.int64
+    if isinstance(space, Tuple) and all(isinstance(part, Discrete) for part in space.spaces):
+        return np.int64
+    raise TypeError(f"observation_space={space}: must be a Box of one axis, Discrete, or a Tuple of Discrete")
+
+
+def _single_observation(space, observation):
+    if isinstance(space, Discrete):
+        return int(observation)
+    return tuple(map(int, observation)) if isinstance(space, Tuple) else observation
+
+
+def _state_at(states, i):
+    if not isinstance(states, tuple):
+        return states[i].item()
+    items = [_state_at(item, i) for item in states]
+    return type(states)(*items) if hasattr(states, "_fields") else tuple(items)
+
+
+def _actions_checker(space, n):
+    """A function that returns actions as an array, or raises as Gymnasium does."""
+    if isinstance(space, Discrete):
+        first, last = int(space.start), int(space.start + space.n - 1)
+
+        def check(actions):
+            array = np.asarray(actions)
+            inside = array.shape == (n,) and array.dtype.kind in "iu"
+            assert inside and first <= array.min() and array.max() <= last, (
+                f"{actions!r} ({type(actions)}) invalid: must be {n} integers from {first} to {last}"
+            )
+            return array
+
+        return check
+    if isinstance(space, Box) and len(space.shape) == 1:
+
+        def check_box(actions):
+            array = np.asarray(actions)
+            assert array.shape == (n, *space.shape) and array.dtype.kind in "fiu", (
+                f"{actions!r} ({type(actions)}) invalid: must be numbers of shape {(n, *space.shape)}"
+            )
+            return array
+
+        return check_box
+    raise TypeError(f"action_space={space}: must be Discrete, or a Box of one axis")

@@ -1,0 +1,373 @@
+"""Many copies of one environment, stepped together with actions from outside.
+
+The lanes of `fastpg.lanes`, kept between calls and told what to do: the engine below the Gymnasium
+interfaces. Environment i of a seed has in its first episode the random numbers of trajectory i of that
+seed, and in episode e those of trajectory e · 2³² + i.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+
+from fastpg.dispatch import inline, kernel, kernel_threads, lowered, outline
+from fastpg.lane_memory import (
+    VECTOR,
+    count_leaves,
+    for_each_lane,
+    lanes_for,
+    put,
+    take,
+    widest_vectors,
+    words_for,
+)
+from fastpg.lanes import as_observation
+from fastpg.random import Rng, next_step, trajectory_rng
+
+EPISODE_BITS = 32
+_LANES_A_THREAD = 2048  # fewer are done before another thread has woken up
+
+
+class Seat(NamedTuple):
+    """What a lane holds: an environment, and what its last step gave."""
+
+    state: Any
+    rng: Rng  # of the next step
+    time: int
+    observation: Any
+    reward: float
+    terminated: bool
+
+
+def action_at(actions, i, like):
+    """Return action i of a batch: an integer, or as many numbers as `like` has."""
+    return tuple(actions[i].tolist()) if isinstance(like, tuple) else int(actions[i])
+
+
+@lowered(action_at)
+def _(typing, actions, i, like):
+    result = like if isinstance(like, types.BaseTuple) else actions.dtype
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(actions)(context, builder, args[0]).data
+
+        def load(index):
+            value = builder.load(builder.gep(data, [index], inbounds=True))
+            value.set_metadata("invariant.load", builder.module.add_metadata([]))
+            return value
+
+        if not isinstance(like, types.BaseTuple):
+            return load(args[1])
+        width = ir.Constant(ir.IntType(64), len(like))
+        start = builder.mul(args[1], width, flags=("nsw",))
+        values = [
+            load(builder.add(start, ir.Constant(start.type, k), flags=("nsw",))) for k in range(len(like))
+        ]
+        return context.make_tuple(builder, like, values)
+
+    return result(actions, types.intp, like), codegen
+
+
+def write_observation(observations, i, observation):
+    """Write an observation into row i of a batch, in the batch's type."""
+    observations[i] = observation
+
+
+@lowered(write_observation)
+def _(typing, observations, i, observation):
+    parts = list(observation) if isinstance(observation, types.BaseTuple) else [observation]
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(observations)(context, builder, args[0]).data
+        start = builder.mul(args[1], ir.Constant(ir.IntType(64), len(parts)), flags=("nsw",))
+        for k, ty in enumerate(parts):
+            value = builder.extract_value(args[2], k) if isinstance(observation, types.BaseTuple) else args[2]
+            value = context.cast(builder, value, ty, observations.dtype)
+            index = builder.add(start, ir.Constant(start.type, k), flags=("nsw",))
+            builder.store(
+                context.get_value_as_data(builder, observations.dtype, value),
+                builder.gep(data, [index], inbounds=True),
+            )
+        return context.get_dummy_value()
+
+    return types.void(observations, types.intp, observation), codegen
+
+
+@inline
+def _sit(env, key, number):
+    """Return an environment at the start of the episode with that number."""
+    rng = trajectory_rng(key, number)
+    state = env.reset(rng)
+    return Seat(state, next_step(rng), 0, as_observation(env.observe(state)), 0.0, False)
+
+
+@inline
+def _step_seat(lane, env, memory, actions, first, like, like_action):
+    seat = take(memory, lane, like)
+    action = action_at(actions, first + lane, like_action)
+    state, reward, terminated = env.step(seat.state, action, seat.rng)
+    observation = as_observation(env.observe(state))
+    moved = Seat(state, next_step(seat.rng), seat.time + 1, observation, reward * 1.0, bool(terminated))
+    put(memory, lane, moved, like)
+
+
+@outline
+def step_seats(env, memory, actions, first, n_lanes, like, like_action):
+    """Step the first `n_lanes` lanes with actions number `first` on."""
+    widest_vectors()
+    for_each_lane(_step_seat, n_lanes, (env, memory, actions, first, like, like_action))
+
+
+@outline
+def _drive_lanes(
+    env,
+    like_action,
+    memory,
+    first,
+    n_lanes,
+    keys,
+    numbers,
+    actions,
+    stepping,
+    same_step,
+    horizon,
+    restart,
+    over,
+    observations,
+    final_observations,
+    rewards,
+    terminated,
+    truncated,
+):
+    like = _sit(env, keys[0], numbers[0])
+    if stepping:
+        step_seats(env, memory, actions, first, n_lanes, like, like_action)
+    for lane in range(n_lanes):
+        i = first + lane
+        if restart[i]:
+            seat = _sit(env, keys[i], numbers[i])
+            numbers[i] += 1 << EPISODE_BITS
+            put(memory, lane, seat, like)
+            write_observation(observations, i, seat.observation)
+            rewards[i] = 0.0
+            terminated[i] = False
+            truncated[i] = False
+            over[i] = False
+        else:
+            seat = take(memory, lane, like)
+            if stepping:
+                rewards[i] = seat.reward
+                terminated[i] = seat.terminated
+                truncated[i] = seat.time >= horizon
+                over[i] = terminated[i] | truncated[i]
+            if stepping & same_step & over[i]:
+                write_observation(final_observations, i, seat.observation)
+                seat = _sit(env, keys[i], numbers[i])
+                numbers[i] += 1 << EPISODE_BITS
+                put(memory, lane, seat, like)
+            write_observation(observations, i, seat.observation)
+
+
+@kernel
+def drive(
+    env,
+    like_action,
+    memory,
+    lanes,
+    n_seats,
+    keys,
+    numbers,
+    actions,
+    stepping,
+    same_step,
+    horizon,
+    restart,
+    over,
+    observations,
+    final_observations,
+    rewards,
+    terminated,
+    truncated,
+):
+    """Step all environments, or none, and start a new episode where `restart` says so instead.
+
+    With `same_step` those whose episode is over start the next at once, and `final_observations` gets
+    what they saw last. `numbers` counts the episodes begun.
+    """
+    for chunk in prange(memory.shape[0]):
+        first = chunk * lanes
+        n_lanes = lanes if lanes < n_seats - first else n_seats - first
+        _drive_lanes(
+            env,
+            like_action,
+            memory[chunk],
+            first,
+            n_lanes,
+            keys,
+            numbers,
+            actions,
+            stepping,
+            same_step,
+            horizon,
+            restart,
+            over,
+            observations,
+            final_observations,
+            rewards,
+            terminated,
+            truncated,
+        )
+
+
+class Simulator:
+    """n environments of one kind.
+
+    Parameters
+    ----------
+    env : NamedTuple
+        The environment.
+    n : int
+        How many.
+    horizon : int
+        Steps after which an episode is truncated.
+    observation_dtype : dtype
+        What observations are rounded to.
+    same_step : bool
+        Whether an episode's last step also begins the next.
+    threads : int, optional
+
+    Attributes
+    ----------
+    over : bool array, shape (n,)
+        Whose episode has ended.
+    """
+
+    def __init__(self, env, n, horizon, observation_dtype, same_step=False, threads=None):
+        self.env, self.n, self.horizon, self.same_step = env, n, horizon, same_step
+        space = env.action_space
+        self._width = int(np.prod(space.shape)) if space.shape else 0
+        self._like_action = (0.0,) * self._width if self._width else 0
+        sample = getattr(_sit, "py_func", _sit)(env, np.uint64(0), 0)
+        self._state = sample.state
+        self._observation_shape = np.shape(sample.observation)
+        self._dtype = np.dtype(observation_dtype)
+        self._lanes = lanes_for(count_leaves(sample))
+        self._size = size = -(-n // VECTOR) * VECTOR  # of whole vectors: the last few are nobody's
+        n_chunks = -(-size // self._lanes)
+        words = words_for(count_leaves(sample), self._lanes)
+        buffer = np.zeros(n_chunks * words + VECTOR)
+        start = (-(buffer.ctypes.data >> 3)) % VECTOR
+        self._memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)
+        self._threads = min(threads or 2**31, max(1, size // _LANES_A_THREAD))
+        self._keys = np.zeros(size, np.uint64)
+        self._numbers = np.arange(size, dtype=np.int64)
+        self._over = np.ones(size, np.bool_)
+        self._restart = np.ones(size, np.bool_)
+        self._actions = (
+            np.zeros((size, self._width))
+            if self._width
+            else np.full(size, getattr(space, "start", 0), np.int64)
+        )
+
+    @property
+    def over(self):
+        """Whose episode has ended."""
+        return self._over[: self.n]
+
+    def seed(self, keys, numbers, where=slice(None)):
+        """Set the streams of some environments: keys (`seed_key` of a seed), and their numbers in it."""
+        self._keys[: self.n][where] = keys
+        self._numbers[: self.n][where] = numbers
+
+    def reset(self, where=None):
+        """Start a new episode in all environments or some (bool array), and return all observations."""
+        self._restart[...] = True
+        if where is not None:
+            self._restart[: self.n] = where
+        return self._drive(False)[0]
+
+    def step(self, actions, autoreset):
+        """Step all environments.
+
+        Those that are `over` begin a new episode instead, if `autoreset`. Returns observations, final
+        observations (where `over`, with `same_step`), rewards, terminated, truncated.
+        """
+        self._actions[: self.n] = actions
+        if autoreset and not self.same_step:
+            np.copyto(self._restart, self._over)
+        else:
+            self._restart[: self.n] = False
+            self._restart[self.n :] = self._over[self.n :]
+        return self._drive(True)
+
+    def _drive(self, stepping):
+        observations = np.empty((self._size, *self._observation_shape), self._dtype)
+        final = np.empty_like(observations) if self.same_step else observations
+        rewards = np.empty(self._size)
+        terminated, truncated = np.empty((2, self._size), np.bool_)
+        with kernel_threads(self._threads):
+            drive(
+                self.env,
+                self._like_action,
+                self._memory,
+                self._lanes,
+                self._size,
+                self._keys,
+                self._numbers,
+                self._actions.reshape(-1),
+                stepping,
+                self.same_step,
+                self.horizon,
+                self._restart,
+                self._over,
+                observations.reshape(-1),
+                final.reshape(-1),
+                rewards,
+                terminated,
+                truncated,
+            )
+        n = self.n
+        return observations[:n], final[:n], rewards[:n], terminated[:n], truncated[:n]
+
+    def states(self):
+        """Return the states: a state whose fields are arrays of n (copies)."""
+        leaves = (self._row(row, type(leaf)) for row, leaf in enumerate(_leaves(self._state)))
+        return _filled(self._state, leaves)
+
+    def set_states(self, states, where=slice(None)):
+        """Put the environments into other states, at the start of an episode as far as time goes.
+
+        `states` has arrays (or numbers) for fields. Observations are those of the next step.
+        """
+        for row, (old, column) in enumerate(zip(_leaves(self._state), _leaves(states), strict=True)):
+            self._set_row(row, type(old), where, column)
+        self._set_row(count_leaves(self._state) + 2, int, where, 0)  # the time
+        self._over[: self.n][where] = False
+
+    def _block(self, row):
+        return self._memory[:, row * self._lanes : (row + 1) * self._lanes]
+
+    def _row(self, row, kind):
+        values = self._block(row).reshape(-1)[: self.n]
+        return values.copy() if kind is float else values.view(np.int64).astype(kind)
+
+    def _set_row(self, row, kind, where, column):
+        block = self._block(row)
+        values = block.reshape(-1)  # a copy
+        numbers = values if kind is float else values.view(np.int64)
+        numbers[: self.n][where] = column
+        block[...] = values.reshape(block.shape)
+
+
+def _leaves(value):
+    """The numbers, or arrays of them, in a nest of tuples."""
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, tuple) else [value]
+
+
+def _filled(like, leaves):
+    """A nest of tuples like `like` with other leaves."""
+    if not isinstance(like, tuple):
+        return next(leaves)
+    items = [_filled(item, leaves) for item in like]
+    return type(like)(*items) if hasattr(like, "_fields") else tuple(items)
