@@ -7,6 +7,7 @@ from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec
 from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
+from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
@@ -20,6 +21,7 @@ __all__ = [
     "Env",
     "Estimate",
     "Evaluation",
+    "GaussianLinear",
     "LinearSchedule",
     "Momentum",
     "Run",

@@ -15,6 +15,9 @@ from functools import wraps
 import numba
 import numpy as np
 from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -94,6 +97,51 @@ def lowered(function):
         return definition
 
     return register
+
+
+class _Parcel(types.Type):
+    """The type of a parcel: a pointer to a value on the stack of the kernel."""
+
+    def __init__(self, content):
+        self.content = content
+        super().__init__(f"parcel of {content}")
+
+
+@register_model(_Parcel)
+class _ParcelModel(models.PrimitiveModel):
+    def __init__(self, manager, parcel):
+        super().__init__(manager, parcel, cgutils.voidptr_t)
+
+
+def pack(value):
+    """Return a parcel of a value, for the way into a parallel region.
+
+    There Numba takes a tuple apart into scalars, an argument each, which is slow to compile, and cannot do it
+    with tuples within tuples. A parcel is a single scalar, valid as long as the function that packed it runs.
+    """
+    return value
+
+
+def unpack(parcel):
+    """Return what is in a parcel."""
+    return parcel
+
+
+@lowered(pack)
+def _(typing, value):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(cgutils.alloca_once_value(builder, args[0]), cgutils.voidptr_t)
+
+    return _Parcel(value)(value), codegen
+
+
+@lowered(unpack)
+def _(typing, parcel):
+    def codegen(context, builder, signature, args):
+        place = builder.bitcast(args[0], context.get_value_type(parcel.content).as_pointer())
+        return impl_ret_borrowed(context, builder, parcel.content, builder.load(place))
+
+    return parcel.content(parcel), codegen
 
 
 def kernel(function):

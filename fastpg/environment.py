@@ -33,7 +33,10 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastpg.interop.registration import register_with_gymnasium
+from fastpg.random import seed_key, trajectory_rng
 
 
 class Spec(NamedTuple):
@@ -118,6 +121,21 @@ def parameters_of(cls: Any) -> dict[str, Any]:
     if hasattr(cls, "make"):
         return {name: p.default for name, p in inspect.signature(cls.make).parameters.items()}
     return {name: cls._field_defaults.get(name, inspect.Parameter.empty) for name in cls._fields}
+
+
+_observation_lengths: dict[tuple, int] = {}
+
+
+def observation_length(env: Any) -> int:
+    """Return the number of components of an observation, 0 if it is an integer.
+
+    A matter of the environment's type (of its arrays' shapes too, where it has some), so asked once.
+    """
+    key = type(env), tuple(np.shape(value) for value in env)
+    if key not in _observation_lengths:
+        observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
+        _observation_lengths[key] = len(observation) if isinstance(observation, tuple) else 0
+    return _observation_lengths[key]
 
 
 def load_class(path: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange, types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, inline, kernel, lowered, outline
+from fastpg.dispatch import compiled_form, inline, kernel, lowered, outline, pack, unpack
 from fastpg.lane_memory import (
     VECTOR,
     allocate,
@@ -163,8 +163,9 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like):
 
 
 @outline
-def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, totals):
+def simulate(parcel, horizon, key, base, start, stop, totals):
     """Run trajectories `start` to `stop - 1` to their ends, add them to `totals`, return the steps."""
+    env, policy, theta, accumulator = unpack(parcel)
     like = begin(env, policy, theta, accumulator, key, base, start)
     memory = allocate(like)
     n_lanes = lane_count(like) if lane_count(like) < stop - start else stop - start
@@ -204,9 +205,8 @@ def simulate(env, policy, theta, accumulator, horizon, key, base, start, stop, t
 def simulate_chunks(env, policy, theta, accumulator, horizon, seed, base, start, stop, size, totals, n_steps):
     """Run trajectories `start` to `stop - 1` in chunks of `size`, in parallel, a row of `totals` each."""
     key = seed_key(seed)
+    parcel = pack((env, policy, theta, accumulator))
     for chunk in prange(totals.shape[0]):
         first = start + chunk * size
         last = min(stop, first + size)
-        n_steps[chunk] = simulate(
-            env, policy, theta, accumulator, horizon, key, base, first, last, totals[chunk]
-        )
+        n_steps[chunk] = simulate(parcel, horizon, key, base, first, last, totals[chunk])

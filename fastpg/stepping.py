@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 
-from fastpg.dispatch import inline, kernel, kernel_threads, lowered, outline
+from fastpg.dispatch import inline, kernel, kernel_threads, lowered, outline, pack, unpack
 from fastpg.lane_memory import (
     VECTOR,
     count_leaves,
@@ -121,8 +121,7 @@ def step_seats(env, memory, actions, first, n_lanes, like, like_action):
 
 @outline
 def _drive_lanes(
-    env,
-    like_action,
+    parcel,
     memory,
     first,
     n_lanes,
@@ -140,6 +139,7 @@ def _drive_lanes(
     terminated,
     truncated,
 ):
+    env, like_action = unpack(parcel)
     like = _sit(env, keys[0], numbers[0])
     if stepping:
         step_seats(env, memory, actions, first, n_lanes, like, like_action)
@@ -195,12 +195,12 @@ def drive(
     With `same_step` those whose episode is over start the next at once, and `final_observations` gets
     what they saw last. `numbers` counts the episodes begun.
     """
+    parcel = pack((env, like_action))
     for chunk in prange(memory.shape[0]):
         first = chunk * lanes
         n_lanes = lanes if lanes < n_seats - first else n_seats - first
         _drive_lanes(
-            env,
-            like_action,
+            parcel,
             memory[chunk],
             first,
             n_lanes,

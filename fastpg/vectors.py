@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from fastpg import simd
 from fastpg.dispatch import compiled_as, compiled_form, inline, lowered
+from fastpg.random import normal
 
 _FLAGS = ("contract", "nsz")
 
@@ -65,6 +66,21 @@ def with_balancing_row(rows, length):
     return np.concatenate([rows, -rows.reshape(-1, width).sum(axis=0)])
 
 
+def leading(x, like):
+    """Return the first components, as many as `like` has."""
+    return np.asarray(x)[..., : np.shape(like)[-1]]
+
+
+def trailing(x, like):
+    """Return the components behind the first ones, of which there are as many as `like` has."""
+    return np.asarray(x)[..., np.shape(like)[-1] :]
+
+
+def concatenate(x, y):
+    """Return the components of `x` and then those of `y`."""
+    return np.concatenate([x, y], axis=-1)
+
+
 def argmax(x):
     """Return the index of the largest component (the first of several), shape (...)."""
     return np.argmax(x, axis=-1)
@@ -73,6 +89,33 @@ def argmax(x):
 def add(x, y):
     """Return ``x + y``."""
     return np.add(x, y)
+
+
+def subtract(x, y):
+    """Return ``x - y``."""
+    return np.subtract(x, y)
+
+
+def multiply(x, y):
+    """Return ``x · y``, component by component."""
+    return np.multiply(x, y)
+
+
+def scale(x, factor, offset):
+    """Return ``factor · x + offset``, component by component."""
+    return factor * np.asarray(x) + offset
+
+
+def exp(x):
+    """Return ``e^x``, component by component."""
+    return np.exp(x)
+
+
+def normals(rng, like):
+    """Return as many standard normal numbers as `like` has components: `fastpg.random.normal` 0, 1, ..."""
+    if isinstance(rng, np.random.Generator):
+        return rng.standard_normal(np.shape(like))
+    return np.array([normal(rng, j) for j in range(len(like))])
 
 
 def squares(x):
@@ -145,6 +188,32 @@ def _(typing, x):
     return float_vector(len(x) - 1)(x), codegen
 
 
+@lowered(leading)
+def _(typing, x, like):
+    def codegen(context, builder, signature, args):
+        return cgutils.pack_array(builder, _elements(builder, args[0], len(like)))
+
+    return float_vector(len(like))(x, like), codegen
+
+
+@lowered(trailing)
+def _(typing, x, like):
+    def codegen(context, builder, signature, args):
+        values = _elements(builder, args[0], len(x))[len(like) :]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return float_vector(len(x) - len(like))(x, like), codegen
+
+
+@lowered(concatenate)
+def _(typing, x, y):
+    def codegen(context, builder, signature, args):
+        values = _elements(builder, args[0], len(x)) + _elements(builder, args[1], len(y))
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return float_vector(len(x) + len(y))(x, y), codegen
+
+
 @lowered(with_balancing_row)
 def _(typing, rows, length):
     width = len(length) - len(rows)
@@ -162,13 +231,32 @@ def _(typing, rows, length):
     return float_vector(len(length))(rows, length), codegen
 
 
-@lowered(add)
-def _(typing, x, y):
-    def codegen(context, builder, signature, args):
-        pairs = zip(_elements(builder, args[0], len(x)), _elements(builder, args[1], len(y)), strict=True)
-        return cgutils.pack_array(builder, [builder.fadd(a, b, flags=_FLAGS) for a, b in pairs])
+def _elementwise(function, instruction):
+    """Lower a function of two vectors to one instruction a component."""
 
-    return x(x, y), codegen
+    @lowered(function)
+    def _(typing, x, y):
+        def codegen(context, builder, signature, args):
+            pairs = zip(_elements(builder, args[0], len(x)), _elements(builder, args[1], len(y)), strict=True)
+            return cgutils.pack_array(
+                builder, [getattr(builder, instruction)(a, b, flags=_FLAGS) for a, b in pairs]
+            )
+
+        return x(x, y), codegen
+
+
+_elementwise(add, "fadd")
+_elementwise(subtract, "fsub")
+_elementwise(multiply, "fmul")
+
+
+@lowered(scale)
+def _(typing, x, factor, offset):
+    def codegen(context, builder, signature, args):
+        values = [builder.fmul(value, args[1], flags=_FLAGS) for value in _elements(builder, args[0], len(x))]
+        return cgutils.pack_array(builder, [builder.fadd(v, args[2], flags=_FLAGS) for v in values])
+
+    return x(x, types.float64, types.float64), codegen
 
 
 @lowered(squares)
@@ -276,6 +364,20 @@ def _softmax_of_two(logits):
     first = larger if difference > 0.0 else smaller
     second = smaller if difference > 0.0 else larger
     return first, second
+
+
+@compiled_as(exp)
+def _exp(x):
+    for i in range(len(x)):
+        x = _replace(x, i, simd.exp(x[i]))
+    return x
+
+
+@compiled_as(normals)
+def _normals(rng, like):
+    for j in range(len(like)):
+        like = _replace(like, j, normal(rng, j))
+    return like
 
 
 @compiled_as(argmax)

@@ -51,9 +51,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         `render` then returns Gymnasium's picture of each environment.
 
     ``reset(seed=s)`` gives environment i in its episode e random numbers of its own, a function of (s, i,
-    e): in the first episode those of trajectory i of `fastpg.policy_gradient` under seed s. A list of seeds gives
-    each environment those that `Env` has under its seed. Without a seed, the first reset draws one from the
-    operating system, and later ones go on.
+    e): in the first episode those of trajectory i of `fastpg.policy_gradient` under seed s. A list of
+    seeds gives each environment those that `Env` has under its seed. Without a seed, the first reset
+    draws one from the operating system, and later ones go on.
 
     States can be read, ``states``, and set, ``set_states``, as a NamedTuple of arrays.
     """
@@ -92,7 +92,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._twin: Any = None
 
     @property
-    def np_random_seed(self) -> tuple[int, ...]:
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
         """The seed of each environment."""
         if self._seeds is None:
             self._seed(None)

@@ -5,21 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.random import categorical, seed_key, trajectory_rng
-
-_observation_lengths: dict[type, int] = {}
-
-
-def _observation_length(env) -> int:
-    """The number of components of an observation: a matter of the environment's type, asked once."""
-    cls = type(env)
-    if cls not in _observation_lengths:
-        try:  # in ordinary Python: nothing is compiled for it
-            observation = env.observe(env.reset(np.random.default_rng(0)))
-        except Exception:  # a helper of the environment's own that takes fastpg's numbers only
-            observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
-        _observation_lengths[cls] = len(observation) if isinstance(observation, tuple) else 0
-    return _observation_lengths[cls]
+from fastpg.environment import observation_length
+from fastpg.random import categorical
 
 
 class SoftmaxLinear(NamedTuple):
@@ -68,7 +55,7 @@ class SoftmaxLinear(NamedTuple):
             self.first_action,
         ):
             raise ValueError(f"policy={self!r}: is for other actions than the environment's {actions}")
-        n = _observation_length(env)
+        n = observation_length(env)
         if n != self.n_observations:
             raise ValueError(
                 f"policy={self!r}: is for observations of another length than the environment's {n}"

@@ -1,0 +1,173 @@
+"""The Gaussian policy that is linear in the observation, for continuous actions."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.dispatch import compiled_form
+from fastpg.environment import observation_length
+
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class GaussianLinear(NamedTuple):
+    r"""Gaussian policy over m real numbers, its mean linear in an observation of F numbers, with a bias.
+
+    With x = (observation, 1), a row w_k of F + 1 parameters for each component of the action, and standard
+    deviations σ_k, components are independent:
+
+    .. math:: a_k \sim N(w_k \cdot x, \sigma_k^2)
+
+    log σ is **fixed**, **learned** (m parameters, log σ_k), or **state-dependent** (m more rows v_k, with
+    log σ_k = v_k·x). θ is the float64 vector of the rows w_k, one after the other, the bias last in each,
+    followed by what log σ has. An environment clips the actions it is given to its bounds; the score is
+    that of the action before.
+
+    The methods are compiled into the estimators; called from ordinary Python they take and return NumPy
+    arrays, and observations (..., F) and actions (..., m) may have batch axes in front.
+
+    Source: Sutton & Barto, *Reinforcement Learning* (2nd ed. 2018), §13.7 and exercise 13.4.
+    """
+
+    n_observations: int
+    log_std: tuple[float, ...]  # m numbers: log σ_k if fixed, and at the start if not
+    n_log_std_parameters: int = 0  # 0 if fixed, m if learned, m · (F + 1) if state-dependent
+
+    @classmethod
+    def for_env(cls, env, log_std="learned", initial_log_std=0.0):
+        """Return the policy whose sizes are those of the environment's spaces.
+
+        Parameters
+        ----------
+        env : NamedTuple
+        log_std : "learned", "state-dependent", or float
+            A number is the log σ of all components, fixed.
+        initial_log_std : float
+            log σ under `initial` if it is not fixed.
+
+        Raises
+        ------
+        ValueError
+            Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above.
+        """
+        from gymnasium.spaces import Box
+
+        for what, space in (("observation", env.observation_space), ("action", env.action_space)):
+            if not (isinstance(space, Box) and len(space.shape) == 1):
+                raise ValueError(f"env: GaussianLinear needs a one-dimensional Box {what}, not {space}")
+        f, m = env.observation_space.shape[0], env.action_space.shape[0]
+        if log_std in ("learned", "state-dependent"):
+            counts = {"learned": m, "state-dependent": m * (f + 1)}
+            return cls(f, (float(initial_log_std),) * m, counts[log_std])
+        if isinstance(log_std, bool | str) or not math.isfinite(log_std):
+            raise ValueError(f"log_std={log_std!r}: must be 'learned', 'state-dependent' or a finite number")
+        return cls(f, (float(log_std),) * m, 0)
+
+    def check_environment(self, env) -> None:
+        """Raise ValueError unless observations and actions of `env` are those of this policy."""
+        shape = (len(self.log_std),)
+        if not (hasattr(env.action_space, "low") and env.action_space.shape == shape):
+            raise ValueError(
+                f"policy={self!r}: is for other actions than the environment's {env.action_space}"
+            )
+        n = observation_length(env)
+        if n != self.n_observations:
+            raise ValueError(
+                f"policy={self!r}: is for observations of another length than the environment's {n}"
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """The length of θ."""
+        return len(self.log_std) * (self.n_observations + 1) + self.n_log_std_parameters
+
+    def initial(self) -> np.ndarray:
+        """Return θ with mean 0 and the standard deviations of `log_std`: float64, shape (n_parameters,)."""
+        theta = np.zeros(self.n_parameters)
+        if self.n_log_std_parameters:
+            width = self.n_log_std_parameters // len(self.log_std)
+            theta[-self.n_log_std_parameters :][width - 1 :: width] = self.log_std
+        return theta
+
+    def mean(self, theta, observation):
+        """Return the mean of the action, shape (..., m)."""
+        rows = vectors.outer_with_bias(self.log_std, observation)  # for its length
+        return vectors.affine(vectors.leading(theta, rows), observation)
+
+    def log_std_at(self, theta, observation):
+        """Return log σ, shape (..., m)."""
+        rows = vectors.outer_with_bias(self.log_std, observation)
+        return _log_std(vectors.trailing(theta, rows), self.log_std, observation)
+
+    def sample(self, theta, observation, rng):
+        """Return an action: its mean plus σ times normal draws 0, 1, ... of `rng`.
+
+        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
+        """
+        mean = self.mean(theta, observation)
+        std = vectors.exp(self.log_std_at(theta, observation))
+        return vectors.add(mean, vectors.multiply(std, vectors.normals(rng, mean)))
+
+    def mode(self, theta, observation):
+        """Return the most probable action, the mean."""
+        return self.mean(theta, observation)
+
+    def log_prob(self, theta, observation, action):
+        """Return the logarithm of the density at `action`, shape (...); ordinary Python only."""
+        log_std = self.log_std_at(theta, observation)
+        z = (np.asarray(action) - self.mean(theta, observation)) * np.exp(-log_std)
+        return -(0.5 * z**2 + log_std + _LOG_SQRT_2PI).sum(axis=-1)
+
+    def score(self, theta, observation, action):
+        r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters).
+
+        From log π(a) = Σ_k (−½ z_k² − log σ_k) + const with z_k = (a_k − w_k·x) / σ_k: the derivative with
+        respect to the row w_k is (z_k / σ_k) x; with respect to log σ_k it is z_k² − 1, and so with respect
+        to the row v_k it is (z_k² − 1) x.
+        """
+        log_std = self.log_std_at(theta, observation)
+        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
+        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
+        rows = vectors.outer_with_bias(vectors.multiply(z, inverse), observation)
+        return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), z, observation))
+
+
+def _log_std(parameters, log_std, observation):
+    """Log σ from its parameters; which kind it is follows from how many there are."""
+    n = np.shape(parameters)[-1]
+    if n == 0:
+        return np.broadcast_to(log_std, (*np.shape(observation)[:-1], len(log_std)))
+    if n == len(log_std):
+        return np.broadcast_to(parameters, (*np.shape(observation)[:-1], n))
+    return vectors.affine(parameters, observation)
+
+
+def _log_std_score(parameters, z, observation):
+    """The derivative of log π with respect to those parameters."""
+    n = np.shape(parameters)[-1]
+    excess = np.square(z) - 1.0
+    if n == 0:
+        return excess[..., :0]
+    return excess if n == np.shape(z)[-1] else vectors.outer_with_bias(excess, observation)
+
+
+@compiled_form(_log_std)
+def _(parameters, log_std, observation):
+    if len(parameters) == 0:
+        return lambda parameters, log_std, observation: log_std
+    if len(parameters) == len(log_std):
+        return lambda parameters, log_std, observation: parameters
+    return lambda parameters, log_std, observation: vectors.affine(parameters, observation)
+
+
+@compiled_form(_log_std_score)
+def _(parameters, z, observation):
+    if len(parameters) == 0:
+        return lambda parameters, z, observation: parameters
+    if len(parameters) == len(z):
+        return lambda parameters, z, observation: vectors.scale(vectors.squares(z), 1.0, -1.0)
+    return lambda parameters, z, observation: vectors.outer_with_bias(
+        vectors.scale(vectors.squares(z), 1.0, -1.0), observation
+    )
