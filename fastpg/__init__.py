@@ -1,5 +1,6 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
+from fastpg.checks import check_env
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
 from fastpg.estimators.estimate import Estimate, policy_gradient
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingDiverged",
     "TrainingInterrupted",
     "VectorEnv",
+    "check_env",
     "evaluate",
     "inline",
     "load",

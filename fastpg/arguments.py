@@ -92,6 +92,8 @@ def check_integer(name: str, value: Any, minimum: int, maximum: int | None = Non
 
 def check_horizon(env: Any, horizon: Any) -> int:
     """Return the horizon, the environment's own if none is given, or raise."""
+    if horizon is None and env.horizon is None:
+        raise ValueError(f"horizon=None: {type(env).__name__} has no time limit of its own; give one")
     return check_integer("horizon", env.horizon if horizon is None else horizon, 1, MAX_HORIZON)
 
 

@@ -106,6 +106,11 @@ class _Parcel(types.Type):
         self.content = content
         super().__init__(f"parcel of {content}")
 
+    @property
+    def key(self):
+        """What makes two of them equal: not the name, which two classes may share."""
+        return self.content
+
 
 @register_model(_Parcel)
 class _ParcelModel(models.PrimitiveModel):

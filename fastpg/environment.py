@@ -183,5 +183,21 @@ def _check_name(cls, name, value, known):
         raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
 
 
-register("CartPole-v0", "fastpg.envs.cartpole:CartPoleV0", horizon=200)
-register("CartPole-v1", "fastpg.envs.cartpole:CartPole", horizon=500)
+for _id, _entry_point, _horizon, _parameters in (
+    ("Acrobot-v1", "acrobot:Acrobot", 500, {}),
+    ("Bandit-v0", "bandit:Bandit", 1, {}),
+    ("Blackjack-v1", "blackjack:Blackjack", None, {}),
+    ("CartPole-v0", "cartpole:CartPoleV0", 200, {}),
+    ("CartPole-v1", "cartpole:CartPole", 500, {}),
+    ("Chain-v0", "chain:Chain", 1000, {}),
+    ("CliffWalking-v1", "cliff_walking:CliffWalking", None, {}),
+    ("CliffWalkingSlippery-v1", "cliff_walking:CliffWalking", None, {"is_slippery": True}),
+    ("FrozenLake-v1", "frozen_lake:FrozenLake", 100, {}),
+    ("FrozenLake8x8-v1", "frozen_lake:FrozenLake8x8", 200, {}),
+    ("LinearQuadratic-v0", "linear_quadratic:LinearQuadratic", 100, {}),
+    ("MountainCar-v0", "mountain_car:MountainCar", 200, {}),
+    ("MountainCarContinuous-v0", "mountain_car_continuous:MountainCarContinuous", 999, {}),
+    ("Pendulum-v1", "pendulum:Pendulum", 200, {}),
+    ("Taxi-v4", "taxi:Taxi", 200, {}),
+):
+    register(_id, f"fastpg.envs.{_entry_point}", horizon=_horizon, **_parameters)

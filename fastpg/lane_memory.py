@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 
 from fastpg.dispatch import lowered
+from fastpg.tables import table_scope
 
 MAX_LANES = 128
 VECTOR = 8  # float64 in the widest vectors (AVX-512)
@@ -118,12 +119,12 @@ def _slot(context, builder, array_type, array, lane, row, count, llvm_type):
 
 
 def _independent(builder, access, row, rows):
-    """Tell LLVM that a row's loads and stores never meet those of another row, nor the flags (row -1)."""
+    """Tell LLVM that a row's loads and stores never meet another row's, the flags' (row -1) or a table's."""
     module = builder.module
     domain = module.add_metadata(["fastpg.lanes"])
     scopes = [module.add_metadata([f"fastpg.lanes.row{r}", domain]) for r in range(-1, rows)]
     access.set_metadata("alias.scope", module.add_metadata([scopes.pop(row + 1)]))
-    access.set_metadata("noalias", module.add_metadata(scopes))
+    access.set_metadata("noalias", module.add_metadata([*scopes, table_scope(module)]))
     return access
 
 

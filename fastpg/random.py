@@ -33,6 +33,16 @@ class Rng(NamedTuple):
     gamma: np.uint64
 
 
+class RecordedRng(Rng):
+    """The same in ordinary Python, noting the numbers of the draws that are made, in `draws`."""
+
+    def __new__(cls, key, gamma):
+        """Return one that has noted nothing."""
+        recorded = super().__new__(cls, key, gamma)
+        recorded.draws = []
+        return recorded
+
+
 @inline
 def mix64(z):
     """SplitMix64's output function: David Stafford's variant 13 of MurmurHash3's finaliser."""
@@ -91,7 +101,7 @@ def _rng(key, gamma):
 @compiled_as(seed_key)
 @inline
 def _seed_key(seed):
-    return mix64(seed + _GOLDEN)
+    return mix64(np.uint64(seed) + _GOLDEN)
 
 
 @compiled_as(trajectory_rng)
@@ -128,6 +138,8 @@ def uniform(rng, j):
         return rng.random()
     if not 0 <= j < MAX_DRAWS:
         raise ValueError(f"j={j!r}: must be between 0 and {MAX_DRAWS - 1}")
+    if isinstance(rng, RecordedRng):
+        rng.draws.append(j)
     return float(_uniform(_rng(*rng), j))
 
 
@@ -151,6 +163,8 @@ def normal(rng, j):
         return rng.standard_normal()
     if not 0 <= j < MAX_NORMALS:
         raise ValueError(f"j={j!r}: must be between 0 and {MAX_NORMALS - 1}")
+    if isinstance(rng, RecordedRng):
+        rng.draws += [j, j + MAX_NORMALS]
     return float(_normal(_rng(*rng), j))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
+from fastpg.checks import readable_errors
 from fastpg.dispatch import kernel_threads
 from fastpg.lanes import simulate_chunks
 
@@ -46,7 +47,7 @@ def sample(
         block = min(block, n_chunks - done)
         totals = np.zeros((block, *shape))
         n_steps = np.zeros(block, np.int64)
-        with kernel_threads(threads):
+        with kernel_threads(threads), readable_errors(env, policy):
             started = time.perf_counter()
             simulate_chunks(
                 env,

@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 
+from fastpg.checks import readable_errors
 from fastpg.dispatch import inline, kernel, kernel_threads, lowered, outline, pack, unpack
 from fastpg.lane_memory import (
     VECTOR,
@@ -24,6 +25,7 @@ from fastpg.lane_memory import (
 )
 from fastpg.lanes import as_observation
 from fastpg.random import Rng, next_step, trajectory_rng
+from fastpg.tables import load_from_table
 
 EPISODE_BITS = 32
 _LANES_A_THREAD = 2048  # fewer are done before another thread has woken up
@@ -53,9 +55,7 @@ def _(typing, actions, i, like):
         data = context.make_array(actions)(context, builder, args[0]).data
 
         def load(index):
-            value = builder.load(builder.gep(data, [index], inbounds=True))
-            value.set_metadata("invariant.load", builder.module.add_metadata([]))
-            return value
+            return load_from_table(builder, builder.gep(data, [index], inbounds=True))
 
         if not isinstance(like, types.BaseTuple):
             return load(args[1])
@@ -306,7 +306,7 @@ class Simulator:
         final = np.empty_like(observations) if self.same_step else observations
         rewards = np.empty(self._size)
         terminated, truncated = np.empty((2, self._size), np.bool_)
-        with kernel_threads(self._threads):
+        with kernel_threads(self._threads), readable_errors(self.env):
             drive(
                 self.env,
                 self._like_action,
@@ -340,8 +340,18 @@ class Simulator:
 
         `states` has arrays (or numbers) for fields. Observations are those of the next step.
         """
-        for row, (old, column) in enumerate(zip(_leaves(self._state), _leaves(states), strict=True)):
-            self._set_row(row, type(old), where, column)
+        kinds = [type(leaf) for leaf in _leaves(self._state)]
+        columns = [np.asarray(column) for column in _leaves(states)]
+        if len(columns) != len(kinds):
+            raise ValueError(f"states: must be like {self._state}, with arrays for numbers")
+        shape = np.empty(self.n, np.bool_)[where].shape
+        for i, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
+            if column.shape not in ((), shape):
+                raise ValueError(f"states: array {i} has shape {column.shape}, must have {shape}")
+            if not np.can_cast(column.dtype, kind, "same_kind"):
+                raise TypeError(f"states: array {i} is {column.dtype}, must be {kind.__name__}")
+        for row, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
+            self._set_row(row, kind, where, column)
         self._set_row(count_leaves(self._state) + 2, int, where, 0)  # the time
         self._over[: self.n][where] = False
 
@@ -350,12 +360,12 @@ class Simulator:
 
     def _row(self, row, kind):
         values = self._block(row).reshape(-1)[: self.n]
-        return values.copy() if kind is float else values.view(np.int64).astype(kind)
+        return values.copy() if issubclass(kind, float) else values.view(np.int64).astype(kind)
 
     def _set_row(self, row, kind, where, column):
         block = self._block(row)
         values = block.reshape(-1)  # a copy
-        numbers = values if kind is float else values.view(np.int64)
+        numbers = values if issubclass(kind, float) else values.view(np.int64)
         numbers[: self.n][where] = column
         block[...] = values.reshape(block.shape)
 

@@ -23,6 +23,19 @@ def lookup(table, *index):
     return table[index].item()
 
 
+def table_scope(module):
+    """The scope of all tables, which LLVM may suppose that no write to the lanes meets (`lane_memory`)."""
+    return module.add_metadata(["fastpg.tables", module.add_metadata(["fastpg.tables"])])
+
+
+def load_from_table(builder, place):
+    """Generate a load from memory that nothing writes to while a kernel runs."""
+    load = builder.load(place)
+    load.set_metadata("invariant.load", builder.module.add_metadata([]))
+    load.set_metadata("alias.scope", builder.module.add_metadata([table_scope(builder.module)]))
+    return load
+
+
 @lowered(lookup)
 def _(typing, table, *index):
     if not (isinstance(table, types.Array) and table.layout == "C" and table.ndim == len(index)):
@@ -37,8 +50,7 @@ def _(typing, table, *index):
             length = builder.extract_value(array.shape, axis)
             coordinate = context.cast(builder, builder.extract_value(args[1], axis), index[axis], types.int64)
             position = builder.add(builder.mul(position, length, flags=("nsw",)), coordinate, flags=("nsw",))
-        load = builder.load(builder.gep(array.data, [position], inbounds=True))
-        load.set_metadata("invariant.load", builder.module.add_metadata([]))
+        load = load_from_table(builder, builder.gep(array.data, [position], inbounds=True))
         return context.data_model_manager[table.dtype].from_data(builder, load)
 
     return table.dtype(table, types.BaseTuple.from_types(index)), codegen

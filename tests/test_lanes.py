@@ -269,6 +269,29 @@ def test_a_state_that_changes_its_type_is_refused_by_name():
         evaluate(env, policy, policy.initial(), n_trajectories=2)
 
 
+def test_classes_of_the_same_name_are_told_apart():
+    """Two environments called Once, that differ in a method, in one process."""
+    first = Once
+
+    class Other(NamedTuple):
+        bonus: float = 2.0
+
+        horizon = 100
+        observation_space = Box(-np.inf, np.inf, (1,))
+        action_space = Discrete(2)
+        reset = Once.reset
+        observe = Once.observe
+
+        def step(self, state, action, rng):
+            return state, -1.0, True
+
+    Other.__name__ = Other.__qualname__ = first.__qualname__
+    policy = SoftmaxLinear.for_env(Other())
+    theta = some_theta(policy)
+    assert evaluate(Once(), policy, theta, n_trajectories=3).mean_return > 0.0
+    assert evaluate(Other(), policy, theta, n_trajectories=3).mean_return == -1.0
+
+
 # --- no trajectory notices the others ---
 
 

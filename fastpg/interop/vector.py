@@ -44,7 +44,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     autoreset_mode : gymnasium.vector.AutoresetMode or str
         "NextStep" unless given, "SameStep" or "Disabled".
     max_episode_steps : int, optional
-        Steps after which an episode is truncated; the environment's horizon unless given.
+        Steps after which an episode is truncated; the environment's horizon, if it has one, unless given.
     threads : int, optional
         All that Numba is set to use unless given; few environments use fewer. Results do not depend on it.
     render_mode : "rgb_array", optional
@@ -82,13 +82,14 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._simulator = Simulator(
             env,
             self.num_envs,
-            check_horizon(env, max_episode_steps),
+            _horizon(env, max_episode_steps),
             _observation_dtype(self.single_observation_space),
             self.autoreset_mode is AutoresetMode.SAME_STEP,
             check_threads(threads),
         )
         self._check_actions = _actions_checker(self.single_action_space, self.num_envs)
         self._seeds: tuple[int, ...] | None = None
+        self._begun = False
         self._twin: Any = None
 
     @property
@@ -101,6 +102,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     @property
     def over(self) -> np.ndarray:
         """Whose episode has ended and not yet begun anew, shape (num_envs,)."""
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            return np.zeros(self.num_envs, np.bool_)
         return self._simulator.over.copy()
 
     @property
@@ -117,16 +120,18 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Begin new episodes, everywhere or where ``options["reset_mask"]`` is true."""
-        mask = None if options is None else options.get("reset_mask")
-        if mask is not None:
+        mask = None
+        if options is not None and "reset_mask" in options:
+            mask = options["reset_mask"]
             self._check_mask(mask)
         if seed is not None or self._seeds is None:
             self._seed(seed, mask)
+        self._begun = True
         return self._observed(self._simulator.reset(mask)), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Step all environments: observations, rewards, terminated, truncated, infos."""
-        assert self._seeds is not None, "call reset before step"
+        assert self._begun, "call reset before step"
         actions = self._check_actions(actions)
         autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
         if not autoreset:
@@ -173,17 +178,18 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         n = self.num_envs
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        if isinstance(seed, int | np.integer):
-            key = seed_key(check_seed(seed))
-            self._simulator.seed(key, np.arange(n)[where], where)
-            self._seeds = (int(seed),) * n
-            return
-        if len(seed) != n:
+        if not isinstance(seed, list | tuple | np.ndarray):
+            keys, numbers = seed_key(check_seed(seed)), np.arange(n)[where]
+            seeds = [int(seed)] * n
+        elif len(seed) != n:
             raise ValueError(f"seed: a list must have num_envs={n} seeds, not {len(seed)}")
-        fresh = np.random.SeedSequence().generate_state(n, np.uint64).tolist()
-        seeds = [random if s is None else check_seed(s) for s, random in zip(seed, fresh, strict=True)]
-        keys = np.array([seed_key(s) for s in seeds], np.uint64)
-        self._simulator.seed(keys[where], 0, where)
+        else:
+            fresh = np.random.SeedSequence().generate_state(n, np.uint64).tolist()
+            seeds = [random if s is None else check_seed(s) for s, random in zip(seed, fresh, strict=True)]
+            keys, numbers = np.array([seed_key(s) for s in seeds], np.uint64)[where], 0
+        self._simulator.seed(keys, numbers, where)
+        if self._seeds is not None and not isinstance(where, slice):
+            seeds = np.where(where, np.array(seeds, object), np.array(self._seeds, object)).tolist()
         self._seeds = tuple(seeds)
 
     def _check_mask(self, mask):
@@ -193,6 +199,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(f"options['reset_mask']: has shape {mask.shape}, must have ({self.num_envs},)")
         if not mask.any():
             raise ValueError("options['reset_mask']: must be true somewhere")
+        if not (self._begun or mask.all()):
+            raise ValueError("options['reset_mask']: the first reset must be of all environments")
 
     def _observed(self, observations):
         if isinstance(self.single_observation_space, Tuple):
@@ -307,6 +315,14 @@ def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: An
 def make_vector(fastpg_id: str, **settings: Any) -> VectorEnv:
     """The entry point of `gymnasium.make_vec`."""
     return make_vec(fastpg_id, **settings)
+
+
+def _horizon(env, max_episode_steps):
+    if max_episode_steps is None and env.horizon is None:
+        return MAX_HORIZON
+    if max_episode_steps is None:
+        return check_horizon(env, None)
+    return check_integer("max_episode_steps", max_episode_steps, 1, MAX_HORIZON)
 
 
 def _autoreset_mode(mode):
