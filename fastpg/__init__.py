@@ -8,6 +8,7 @@ from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec
 from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
+from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.runs import Run, load
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "make",
     "make_vec",
+    "policy_for",
     "policy_gradient",
     "register",
     "registry",

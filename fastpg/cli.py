@@ -1,6 +1,7 @@
 """The command line: train, evaluate, gradient, envs."""
 
 import enum
+import inspect
 import logging
 import shlex
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 
 import fastpg
 from fastpg.arguments import MAX_TRAJECTORIES, check_integer
+from fastpg.environment import parameters_of
 from fastpg.runs import check_output
 
 try:
@@ -90,11 +92,11 @@ def train(
     param: Parameters = None,
     episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation in Gymnasium.")] = 100,
 ) -> None:
-    """Train a softmax-linear policy with REINFORCE, evaluate it in Gymnasium, and keep the run."""
+    """Train a linear policy with REINFORCE, evaluate it in Gymnasium, and keep the run."""
     out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
     with _plain_errors():
         environment = _make(env, param)
-        policy = fastpg.SoftmaxLinear.for_env(environment)
+        policy = fastpg.policy_for(environment)
         check_output(out)
         check_integer("episodes", episodes, 1)
         rate: Any = learning_rate
@@ -124,9 +126,10 @@ def train(
         _keep(run, out)  # before the evaluation, which Ctrl-C may end
         names = ", ".join(sorted(file.name for file in out.iterdir()))
         console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")
-        _evaluate_in_gymnasium(run, episodes, seed, deterministic=False)
+        _evaluate(run, episodes, seed, horizon, deterministic=False)
     directory, gif = shlex.quote(str(out)), shlex.quote(str(out / "episode.gif"))
-    console.print(f"watch it: fastpg evaluate {directory} --render {gif}", markup=False)
+    if hasattr(type(run.env), "gymnasium_twin"):
+        console.print(f"watch it: fastpg evaluate {directory} --render {gif}", markup=False)
 
 
 @app.command()
@@ -146,7 +149,7 @@ def evaluate(
         loaded = fastpg.load(run)
         if render is not None:
             check_recording(render)
-        _evaluate_in_gymnasium(loaded, episodes, seed, deterministic)
+        _evaluate(loaded, episodes, seed, loaded.horizon, deterministic)
         if render is not None:
             with console.status("recording an episode"):
                 total = record(
@@ -177,7 +180,7 @@ def gradient(
         check_integer("n_trajectories", trajectories, 1, MAX_TRAJECTORIES)
         environment = _make(env, param)
         if run is None:
-            policy = fastpg.SoftmaxLinear.for_env(environment)
+            policy = fastpg.policy_for(environment)
             theta = policy.initial()
         else:
             loaded = fastpg.load(run)
@@ -225,12 +228,18 @@ def envs() -> None:
     table = Table("id", "horizon", "parameters (defaults)")
     for id, spec in sorted(fastpg.registry.items()):
         cls = spec.environment_class()
-        defaults = {**cls._field_defaults, **spec.parameters}
-        horizon = "depends" if isinstance(cls.horizon, property) else str(cls.horizon)
-        texts = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in defaults.items()}
-        parameters = ", ".join(f"{name}={texts[name]}" if name in texts else name for name in cls._fields)
-        table.add_row(escape(id), horizon, escape(parameters))
+        parameters = {**parameters_of(cls), **spec.parameters}
+        horizon = spec.horizon or "none"
+        table.add_row(escape(id), str(horizon), escape(", ".join(map(_parameter, parameters.items()))))
     console.print(table)
+
+
+def _parameter(item) -> str:
+    name, default = item
+    if default is inspect.Parameter.empty:
+        return name
+    text = f"{default:.6g}" if isinstance(default, float) else str(default)
+    return f"{name}={text}" if len(text) <= 30 else f"{name}=…"
 
 
 @contextmanager
@@ -337,18 +346,24 @@ def _stop_early(reason, run, out):
     raise typer.Exit(130 if interrupted else 1)
 
 
-def _evaluate_in_gymnasium(run, episodes, seed, deterministic):
+def _evaluate(run, episodes, seed, horizon, deterministic):
+    """Play in Gymnasium's own environment, or in fastpg's where Gymnasium has none, and say how it went."""
+    options = {"seed": seed, "deterministic": deterministic}
+    if not hasattr(type(run.env), "gymnasium_twin"):
+        result = fastpg.evaluate(
+            run.env, run.policy, run.theta, n_trajectories=episodes, horizon=horizon, **options
+        )
+        console.print(f"mean return, {episodes} episodes: [bold]{_with_error(result)}[/bold]")
+        return
     import gymnasium
 
     from fastpg.interop.gymnasium import play
 
     with console.status("playing in Gymnasium"):
-        result = play(
-            run.env, run.policy, run.theta, episodes=episodes, seed=seed, deterministic=deterministic
-        )
+        result = play(run.env, run.policy, run.theta, episodes=episodes, **options)
     solved = gymnasium.spec(run.env.gymnasium_id).reward_threshold
     verdict = ""
-    if solved is not None:
+    if solved is not None and run.env == type(run.env)():
         verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
     console.print(
         f"mean return in Gymnasium's own environment, {episodes} episodes: "

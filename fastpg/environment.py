@@ -109,18 +109,25 @@ def make(id: str, **parameters: Any) -> Any:
     cls = spec.environment_class()
     given = {**spec.parameters, **parameters}
     if hasattr(cls, "make"):
-        known = tuple(inspect.signature(cls.make).parameters)
         for name, value in given.items():
-            _check_name(cls, name, value, known)
+            _check_name(cls, name, value, tuple(parameters_of(cls)))
         return cls.make(**given)
     return cls(**{name: checked_parameter(cls, name, value) for name, value in given.items()})
 
 
 def parameters_of(cls: Any) -> dict[str, Any]:
     """Return the parameters that `make` takes for a class, with their defaults."""
-    if hasattr(cls, "make"):
-        return {name: p.default for name, p in inspect.signature(cls.make).parameters.items()}
-    return {name: cls._field_defaults.get(name, inspect.Parameter.empty) for name in cls._fields}
+    fields = {name: cls._field_defaults.get(name, inspect.Parameter.empty) for name in cls._fields}
+    if not hasattr(cls, "make"):
+        return fields
+    parameters: dict[str, Any] = {}
+    for base in cls.__mro__:  # a subclass may pass what it does not name on to its base's
+        if "make" in vars(base):
+            signature = inspect.signature(base.make).parameters.values()
+            parameters = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY} | parameters
+            if all(p.kind is not p.VAR_KEYWORD for p in signature):
+                return parameters
+    return fields | parameters
 
 
 _observation_lengths: dict[tuple, int] = {}

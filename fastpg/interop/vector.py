@@ -141,9 +141,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         observations, final, rewards, terminated, truncated = self._simulator.step(actions, autoreset)
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and (over := self._simulator.over).any():
+            last = _single_observations(self.single_observation_space, final[over])
             final_obs = np.full(self.num_envs, None, dtype=object)
-            for i in np.flatnonzero(over):
-                final_obs[i] = _single_observation(self.single_observation_space, final[i])
+            final_obs[over] = np.fromiter(last, object, len(last))
             infos = {
                 "final_obs": final_obs,
                 "_final_obs": over.copy(),
@@ -280,7 +280,7 @@ class Env(gymnasium.Env):
     def _single(self, observations):
         if isinstance(self.observation_space, Tuple):
             return tuple(int(column[0]) for column in observations)
-        return _single_observation(self.observation_space, observations[0])
+        return _single_observations(self.observation_space, observations)[0]
 
 
 def make_vec(
@@ -363,10 +363,11 @@ def _observation_dtype(space: Space) -> Any:
     raise TypeError(f"observation_space={space}: must be a Box of one axis, Discrete, or a Tuple of Discrete")
 
 
-def _single_observation(space, observation):
+def _single_observations(space, observations):
+    """A batch as a list of what the single environment returns."""
     if isinstance(space, Discrete):
-        return int(observation)
-    return tuple(map(int, observation)) if isinstance(space, Tuple) else observation
+        return observations.tolist()
+    return list(map(tuple, observations.tolist())) if isinstance(space, Tuple) else list(observations)
 
 
 def _state_at(states, i):
