@@ -16,7 +16,7 @@ from fastpg import simd
 from fastpg.dispatch import compiled_as, compiled_form, inline, lowered
 from fastpg.random import normal
 
-_FLAGS = ("contract", "nsz")
+FLAGS = ("contract", "nsz")
 
 
 def affine(theta, x):
@@ -138,7 +138,8 @@ def floats(x):
     return np.asarray(x, dtype=np.float64)
 
 
-def _elements(builder, vector, length):
+def elements(builder, vector, length):
+    """The components of a vector in generated code."""
     return [builder.extract_value(vector, i) for i in range(length)]
 
 
@@ -155,13 +156,13 @@ def _(typing, theta, x):
         raise TypingError(f"{len(theta)} parameters are no whole number of rows for {n} observations")
 
     def codegen(context, builder, signature, args):
-        weights = _elements(builder, args[0], len(theta))
-        inputs = _elements(builder, args[1], n)
+        weights = elements(builder, args[0], len(theta))
+        inputs = elements(builder, args[1], n)
         outputs = []
         for row in range(rows):
             *row_weights, total = weights[row * (n + 1) : (row + 1) * (n + 1)]
             for weight, value in zip(row_weights, inputs, strict=True):
-                total = builder.fadd(total, builder.fmul(weight, value, flags=_FLAGS), flags=_FLAGS)
+                total = builder.fadd(total, builder.fmul(weight, value, flags=FLAGS), flags=FLAGS)
             outputs.append(total)
         return cgutils.pack_array(builder, outputs)
 
@@ -171,10 +172,10 @@ def _(typing, theta, x):
 @lowered(outer_with_bias)
 def _(typing, e, x):
     def codegen(context, builder, signature, args):
-        inputs = _elements(builder, args[1], len(x))
+        inputs = elements(builder, args[1], len(x))
         outputs = []
-        for factor in _elements(builder, args[0], len(e)):
-            outputs += [builder.fmul(factor, value, flags=_FLAGS) for value in inputs] + [factor]
+        for factor in elements(builder, args[0], len(e)):
+            outputs += [builder.fmul(factor, value, flags=FLAGS) for value in inputs] + [factor]
         return cgutils.pack_array(builder, outputs)
 
     return float_vector(len(e) * (len(x) + 1))(e, x), codegen
@@ -183,7 +184,7 @@ def _(typing, e, x):
 @lowered(but_last)
 def _(typing, x):
     def codegen(context, builder, signature, args):
-        return cgutils.pack_array(builder, _elements(builder, args[0], len(x) - 1))
+        return cgutils.pack_array(builder, elements(builder, args[0], len(x) - 1))
 
     return float_vector(len(x) - 1)(x), codegen
 
@@ -191,7 +192,7 @@ def _(typing, x):
 @lowered(leading)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
-        return cgutils.pack_array(builder, _elements(builder, args[0], len(like)))
+        return cgutils.pack_array(builder, elements(builder, args[0], len(like)))
 
     return float_vector(len(like))(x, like), codegen
 
@@ -199,7 +200,7 @@ def _(typing, x, like):
 @lowered(trailing)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
-        values = _elements(builder, args[0], len(x))[len(like) :]
+        values = elements(builder, args[0], len(x))[len(like) :]
         return context.make_tuple(builder, signature.return_type, values)
 
     return float_vector(len(x) - len(like))(x, like), codegen
@@ -208,7 +209,7 @@ def _(typing, x, like):
 @lowered(concatenate)
 def _(typing, x, y):
     def codegen(context, builder, signature, args):
-        values = _elements(builder, args[0], len(x)) + _elements(builder, args[1], len(y))
+        values = elements(builder, args[0], len(x)) + elements(builder, args[1], len(y))
         return context.make_tuple(builder, signature.return_type, values)
 
     return float_vector(len(x) + len(y))(x, y), codegen
@@ -219,12 +220,12 @@ def _(typing, rows, length):
     width = len(length) - len(rows)
 
     def codegen(context, builder, signature, args):
-        values = _elements(builder, args[0], len(rows))
+        values = elements(builder, args[0], len(rows))
         balance = []
         for column in range(width):
             total = ir.Constant(ir.DoubleType(), 0.0)
             for value in values[column::width]:
-                total = builder.fsub(total, value, flags=_FLAGS)
+                total = builder.fsub(total, value, flags=FLAGS)
             balance.append(total)
         return cgutils.pack_array(builder, values + balance)
 
@@ -237,9 +238,9 @@ def _elementwise(function, instruction):
     @lowered(function)
     def _(typing, x, y):
         def codegen(context, builder, signature, args):
-            pairs = zip(_elements(builder, args[0], len(x)), _elements(builder, args[1], len(y)), strict=True)
+            pairs = zip(elements(builder, args[0], len(x)), elements(builder, args[1], len(y)), strict=True)
             return cgutils.pack_array(
-                builder, [getattr(builder, instruction)(a, b, flags=_FLAGS) for a, b in pairs]
+                builder, [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in pairs]
             )
 
         return x(x, y), codegen
@@ -253,8 +254,8 @@ _elementwise(multiply, "fmul")
 @lowered(scale)
 def _(typing, x, factor, offset):
     def codegen(context, builder, signature, args):
-        values = [builder.fmul(value, args[1], flags=_FLAGS) for value in _elements(builder, args[0], len(x))]
-        return cgutils.pack_array(builder, [builder.fadd(v, args[2], flags=_FLAGS) for v in values])
+        values = [builder.fmul(value, args[1], flags=FLAGS) for value in elements(builder, args[0], len(x))]
+        return cgutils.pack_array(builder, [builder.fadd(v, args[2], flags=FLAGS) for v in values])
 
     return x(x, types.float64, types.float64), codegen
 
@@ -262,8 +263,8 @@ def _(typing, x, factor, offset):
 @lowered(squares)
 def _(typing, x):
     def codegen(context, builder, signature, args):
-        values = _elements(builder, args[0], len(x))
-        return cgutils.pack_array(builder, [builder.fmul(value, value, flags=_FLAGS) for value in values])
+        values = elements(builder, args[0], len(x))
+        return cgutils.pack_array(builder, [builder.fmul(value, value, flags=FLAGS) for value in values])
 
     return x(x), codegen
 
@@ -274,14 +275,14 @@ def _(typing, array, start, x, factor):
     def codegen(context, builder, signature, args):
         kind = ir.VectorType(ir.DoubleType(), len(x))
         values = factors = ir.Constant(kind, ir.Undefined)
-        for i, value in enumerate(_elements(builder, args[2], len(x))):
+        for i, value in enumerate(elements(builder, args[2], len(x))):
             position = ir.Constant(ir.IntType(32), i)
             values = builder.insert_element(values, value, position)
             factors = builder.insert_element(factors, args[3], position)
         data = context.make_array(array)(context, builder, args[0]).data
         slot = builder.bitcast(builder.gep(data, [args[1]], inbounds=True), kind.as_pointer())
-        product = builder.fmul(values, factors, flags=_FLAGS)
-        total = builder.fadd(builder.load(slot, align=8), product, flags=_FLAGS)
+        product = builder.fmul(values, factors, flags=FLAGS)
+        total = builder.fadd(builder.load(slot, align=8), product, flags=FLAGS)
         builder.store(total, slot, align=8)
         return context.get_dummy_value()
 
@@ -299,7 +300,7 @@ def _(typing, x):
 @lowered(floats)
 def _(typing, x):
     def codegen(context, builder, signature, args):
-        values = _elements(builder, args[0], len(x))
+        values = elements(builder, args[0], len(x))
         converted = [
             context.cast(builder, value, ty, types.float64) for value, ty in zip(values, x, strict=True)
         ]
@@ -314,7 +315,7 @@ def _replace(typing, x, index, value):
         vector, chosen, new = args
         values = [
             builder.select(builder.icmp_signed("==", chosen, ir.Constant(chosen.type, i)), new, old)
-            for i, old in enumerate(_elements(builder, vector, len(x)))
+            for i, old in enumerate(elements(builder, vector, len(x)))
         ]
         return cgutils.pack_array(builder, values)
 
@@ -326,9 +327,9 @@ def _(typing, index, x):
     def codegen(context, builder, signature, args):
         one, zero = (context.get_constant(types.float64, value) for value in (1.0, 0.0))
         outputs = []
-        for i, value in enumerate(_elements(builder, args[1], len(x))):
+        for i, value in enumerate(elements(builder, args[1], len(x))):
             chosen = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, i))
-            outputs.append(builder.fsub(builder.select(chosen, one, zero), value, flags=_FLAGS))
+            outputs.append(builder.fsub(builder.select(chosen, one, zero), value, flags=FLAGS))
         return cgutils.pack_array(builder, outputs)
 
     return x(types.intp, x), codegen
@@ -373,11 +374,27 @@ def _exp(x):
     return x
 
 
-@compiled_as(normals)
-def _normals(rng, like):
-    for j in range(len(like)):
-        like = _replace(like, j, normal(rng, j))
-    return like
+@inline
+def _draw(rng, i):
+    return normal(rng, i)
+
+
+def callable_in_code(typing, function, *arguments):
+    """Return a function of (context, builder, *values) that calls `function`, for these types."""
+    kind = typing.resolve_value_type(function)
+    signature = kind.get_call_type(typing, arguments, {})
+    return lambda context, builder, *values: context.get_function(kind, signature)(builder, values)
+
+
+@lowered(normals)
+def _(typing, rng, like):
+    draw = callable_in_code(typing, _draw, rng, types.intp)
+
+    def codegen(context, builder, signature, args):
+        numbers = (context.get_constant(types.intp, i) for i in range(len(like)))
+        return cgutils.pack_array(builder, [draw(context, builder, args[0], i) for i in numbers])
+
+    return float_vector(len(like))(rng, like), codegen
 
 
 @compiled_as(argmax)

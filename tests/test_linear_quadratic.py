@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import pytest
-from fastpg.envs.linear_quadratic import LinearQuadratic, State, add_product
+from fastpg.envs.linear_quadratic import LinearQuadratic, State
 from gymnasium.spaces import Box
 from scipy import stats
 
 import fastpg
+from fastpg.matrices import add_product
 from fastpg.random import next_step, normal, seed_key, trajectory_rng
 
 JIT = not numba.config.DISABLE_JIT
