@@ -13,6 +13,7 @@ from numba.core.errors import NumbaError
 
 from fastpg.arguments import check_environment, check_integer
 from fastpg.bindings import Bindings, is_covered
+from fastpg.dispatch import distinct
 from fastpg.lane_memory import allocate
 from fastpg.random import RecordedRng, next_step, seed_key, trajectory_rng
 
@@ -395,6 +396,7 @@ def _one_step():
 def lane_loop(env: Any) -> str:
     """Return LLVM's final code of the loop over lanes that steps this environment."""
     one_step, step_seats = _one_step()
+    env = distinct(env)
     shape = env.action_space.shape
     like_action = (0.0,) * int(np.prod(shape)) if shape else 0
     actions = np.zeros(8 * len(like_action)) if shape else np.zeros(8, np.int64)

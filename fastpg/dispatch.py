@@ -149,6 +149,29 @@ def _(typing, parcel):
     return parcel.content(parcel), codegen
 
 
+_namesakes: dict = {}
+_aliases: dict = {}
+
+
+def distinct(value):
+    """Return a NamedTuple so that Numba's dispatchers tell its class from another of the same name.
+
+    They recognise a NamedTuple by the names of its class and fields, so one defined again (as in a notebook)
+    would run the first one's code. Any class but the first of its name goes under an alias.
+    """
+    cls = type(value)
+    if cls not in _aliases:
+        namesakes = _namesakes.setdefault((cls.__name__, cls._fields), [])
+        namesakes.append(cls)
+        number = len(namesakes)
+        name = f"{cls.__name__}_{number}"
+        _aliases[cls] = (
+            cls if number == 1 else type(name, (cls,), {"__slots__": (), "__module__": cls.__module__})
+        )
+    alias = _aliases[cls]
+    return value if alias is cls else tuple.__new__(alias, value)
+
+
 def kernel(function):
     """A function called from Python: parallel over all cores, kept in the on-disk kernel cache."""
     if numba.config.DISABLE_JIT:

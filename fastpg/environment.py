@@ -45,7 +45,7 @@ class Spec(NamedTuple):
     id: str
     entry_point: str | Callable[..., Any]
     parameters: dict[str, Any]
-    horizon: int | None
+    horizon: int | None = None
 
     def environment_class(self) -> Any:
         """Return the class, imported if need be."""

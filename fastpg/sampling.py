@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from fastpg.checks import readable_errors
-from fastpg.dispatch import kernel_threads
+from fastpg.dispatch import distinct, kernel_threads
 from fastpg.lanes import simulate_chunks
 
 _MIN_CHUNKS = 8
@@ -50,8 +50,8 @@ def sample(
         with kernel_threads(threads), readable_errors(env, policy):
             started = time.perf_counter()
             simulate_chunks(
-                env,
-                policy,
+                distinct(env),
+                distinct(policy),
                 parameters,
                 accumulator,
                 horizon,

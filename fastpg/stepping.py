@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import prange, types
 
 from fastpg.checks import readable_errors
-from fastpg.dispatch import inline, kernel, kernel_threads, lowered, outline, pack, unpack
+from fastpg.dispatch import distinct, inline, kernel, kernel_threads, lowered, outline, pack, unpack
 from fastpg.lane_memory import (
     VECTOR,
     count_leaves,
@@ -308,7 +308,7 @@ class Simulator:
         terminated, truncated = np.empty((2, self._size), np.bool_)
         with kernel_threads(self._threads), readable_errors(self.env):
             drive(
-                self.env,
+                distinct(self.env),
                 self._like_action,
                 self._memory,
                 self._lanes,

@@ -312,6 +312,10 @@ def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: An
     return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=False)
 
 
+# Where Gymnasium looks before it calls the entry point: it makes "rgb_array_list" of "rgb_array".
+make_single.metadata = {"render_modes": ["human", "rgb_array", "ansi"]}  # type: ignore[attr-defined]
+
+
 def make_vector(fastpg_id: str, **settings: Any) -> VectorEnv:
     """The entry point of `gymnasium.make_vec`."""
     return make_vec(fastpg_id, **settings)
