@@ -229,7 +229,8 @@ def envs() -> None:
     for id, spec in sorted(fastpg.registry.items()):
         cls = spec.environment_class()
         parameters = {**parameters_of(cls), **spec.parameters}
-        horizon = spec.horizon or "none"
+        own = cls.horizon if isinstance(cls.horizon, int | None) else "depends"
+        horizon = spec.horizon or own or "none"
         table.add_row(escape(id), str(horizon), escape(", ".join(map(_parameter, parameters.items()))))
     console.print(table)
 
