@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastpg.arguments import MAX_HORIZON, check_integer
 from fastpg.matrices import add_product, dot, product
 from fastpg.vectors import normals
 
@@ -84,10 +85,7 @@ class LinearQuadratic(NamedTuple):
         start_mean = _numbers("start_mean", start_mean)
         if start_mean.shape not in ((), (n,)):
             raise ValueError(f"start_mean: must be of shape ({n},), or a number, not {start_mean.shape}")
-        if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer):
-            raise TypeError(f"horizon={horizon!r}: must be an integer")
-        if horizon < 1:
-            raise ValueError(f"horizon={horizon!r}: must be at least 1")
+        horizon = check_integer("horizon", horizon, 1, MAX_HORIZON)
         Q = _semidefinite("Q", _numbers("Q", Q), n)
         R = _semidefinite("R", _numbers("R", R), m)
         if np.linalg.eigvalsh(R)[0] <= 0.0:

@@ -1,6 +1,7 @@
 """Is this an environment, and a fast one? `check_env`, and compiler errors that a reader understands."""
 
 import dis
+import math
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from numba.core.errors import NumbaError
 from fastpg.arguments import check_environment, check_integer
 from fastpg.bindings import Bindings, is_covered
 from fastpg.dispatch import distinct
-from fastpg.lane_memory import allocate
+from fastpg.lane_memory import allocate, element, leaves_of
 from fastpg.random import RecordedRng, next_step, seed_key, trajectory_rng
 
 _KINDS = {bool: "a boolean", int: "an integer", float: "a float"}
@@ -36,7 +37,7 @@ class EnvironmentReport:
     draws : dict
         The numbers of the random draws that "reset" and "step" were seen to make.
     vectorised : bool or None
-        Whether the loop over lanes became SIMD code; None where it was not compiled.
+        Whether the loop over lanes that steps became SIMD code; None where it was not compiled.
     """
 
     environment: str
@@ -99,7 +100,10 @@ def check_env(env: Any, *, n_steps: int = 200, seed: int = 0) -> EnvironmentRepo
     check_integer("n_steps", n_steps, 1)
     report = EnvironmentReport(type(env).__name__)
     _read_methods(env, report)
-    _play(env, n_steps, seed, report)
+    try:
+        _play(env, n_steps, seed, report)
+    except Exception as exception:
+        report.errors.append(f"in ordinary Python: {type(exception).__name__}: {exception}")
     if not report.errors:
         _compare(env, seed, report)
     if not report.errors:
@@ -170,10 +174,15 @@ def _read_methods(env, report):
                     "parameters where the environment is made, or end the episode with terminated"
                 )
                 break
-        names = function.__code__.co_names
-        if "math" in names or function.__globals__.get("math") in names:
-            slow = sorted(set(names) & _LIBM)
-            report.warnings += [_advice(name, function.__qualname__) for name in slow]
+        called, owner = set(), None
+        for instruction in dis.get_instructions(function):
+            name = instruction.argval if isinstance(instruction.argval, str) else ""
+            bound = function.__globals__.get(name) if instruction.opname == "LOAD_GLOBAL" else None
+            of_math = owner is math or (bound is not None and bound is getattr(math, name, None))
+            if name in _LIBM and of_math:
+                called.add(name)
+            owner = bound
+        report.warnings += [_advice(name, function.__qualname__) for name in sorted(called)]
 
 
 def _advice(name, where=""):
@@ -247,7 +256,7 @@ def _check_state(method, state, like, report):
         report.errors.append(f"{method} returns the state {state!r}, must be a NamedTuple")
         return False
     for name, value in zip(state._fields, state, strict=True):
-        kinds = {_kind(leaf) for leaf in _leaves(value)}
+        kinds = {_kind(leaf) for leaf in leaves_of(value)}
         if None in kinds:
             report.errors.append(
                 f"{method} returns {name}={value!r} in the state: must be a float, an integer or a boolean"
@@ -258,7 +267,7 @@ def _check_state(method, state, like, report):
         return False
     order = [bool, int, float]
     for name, value, old in zip(state._fields, state, like or state, strict=True):
-        new, first = [[_kind(leaf) for leaf in _leaves(v)] for v in (value, old)]
+        new, first = [[_kind(leaf) for leaf in leaves_of(v)] for v in (value, old)]
         wider = len(new) != len(first) or any(
             order.index(n) > order.index(f) for n, f in zip(new, first, strict=True)
         )
@@ -309,12 +318,8 @@ def _kind(value):
     return None
 
 
-def _leaves(value):
-    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, tuple) else [value]
-
-
 def _has_nan(values):
-    return any(isinstance(leaf, float | np.floating) and np.isnan(leaf) for leaf in _leaves(values))
+    return any(isinstance(leaf, float | np.floating) and np.isnan(leaf) for leaf in leaves_of(values))
 
 
 def _random_action(space, rng):
@@ -339,33 +344,39 @@ def _compare(env, seed, report):
         with readable_errors(env):
             simulator = Simulator(env, n, horizon, np.float64)
             simulator.seed(seed_key(seed), np.arange(n))
-            simulator.reset()
+            first = simulator.reset()
     except TypeError as error:
         report.errors.append(str(error))
         return
     rngs = [trajectory_rng(seed_key(seed), i) for i in range(n)]
+    states = simulator.states()
+    for i, rng in enumerate(rngs):
+        start = env.reset(rng)
+        expected = [*leaves_of(start), *np.reshape(env.observe(start), width)]
+        found = [*leaves_of(element(states, i)), *np.reshape(first[i], width)]
+        if not _agree(found, expected):
+            report.errors.append(f"reset compiled is not reset in ordinary Python: {found}, not {expected}")
+            return
     actions = np.random.default_rng(seed)
     alive = np.ones(n, bool)
     for _ in range(n_steps):
         states = simulator.states()
         chosen = [_random_action(env.action_space, actions) for _ in range(n)]
         rngs = [next_step(rng) for rng in rngs]
-        observations, _, rewards, terminated, _ = simulator.step(np.array(chosen), False)
+        observations, _, rewards, terminated, _ = simulator.step(np.array(chosen), True)
         following = simulator.states()
         for i in np.flatnonzero(alive):
-            state, reward, ended = env.step(_state_at(states, i), chosen[i], rngs[i])
-            expected = [*_leaves(state), reward, ended, *np.reshape(env.observe(state), width)]
+            state, reward, ended = env.step(element(states, i), chosen[i], rngs[i])
+            expected = [*leaves_of(state), reward, ended, *np.reshape(env.observe(state), width)]
             found = [
-                *_leaves(_state_at(following, i)),
+                *leaves_of(element(following, i)),
                 rewards[i],
                 terminated[i],
                 *np.reshape(observations[i], width),
             ]
-            if not np.allclose(
-                np.array(found, float), np.array(expected, float), rtol=1e-9, atol=1e-9, equal_nan=True
-            ):
+            if not _agree(found, expected):
                 report.errors.append(
-                    f"step compiled is not step in ordinary Python: from {_state_at(states, i)!r} by action "
+                    f"step compiled is not step in ordinary Python: from {element(states, i)!r} by action "
                     f"{chosen[i]!r} it gives {found}, not {expected}; a global or random number that is not "
                     "the environment's own, or arithmetic on integers that overflow?"
                 )
@@ -373,11 +384,10 @@ def _compare(env, seed, report):
         alive &= ~terminated
 
 
-def _state_at(states, i):
-    if not isinstance(states, tuple):
-        return states[i].item()
-    items = [_state_at(item, i) for item in states]
-    return type(states)(*items) if hasattr(states, "_fields") else tuple(items)
+def _agree(found, expected):
+    return np.allclose(
+        np.array(found, float), np.array(expected, float), rtol=1e-9, atol=1e-9, equal_nan=True
+    )
 
 
 @cache
@@ -398,8 +408,9 @@ def lane_loop(env: Any) -> str:
     one_step, step_seats = _one_step()
     env = distinct(env)
     shape = env.action_space.shape
-    like_action = (0.0,) * int(np.prod(shape)) if shape else 0
-    actions = np.zeros(8 * len(like_action)) if shape else np.zeros(8, np.int64)
+    n = int(np.prod(shape)) if shape else 0
+    like_action = (0.0,) * n if shape else 0
+    actions = np.zeros(8 * n) if shape else np.zeros(8, np.int64)
     one_step.compile(tuple(numba.typeof(value) for value in (env, actions, seed_key(0), like_action, 8)))
     codes = step_seats.inspect_llvm().items()
     return "\n".join(code for types, code in codes if types[0] == numba.typeof(env))

@@ -362,14 +362,23 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
 
     with console.status("playing in Gymnasium"):
         result = play(run.env, run.policy, run.theta, episodes=episodes, **options)
-    solved = gymnasium.spec(run.env.gymnasium_id).reward_threshold
+    gymnasium_id = getattr(type(run.env), "gymnasium_id", None)
+    solved = gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
     verdict = ""
-    if solved is not None and run.env == type(run.env)():
+    if solved is not None and _has_default_parameters(run.env):
         verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
     console.print(
         f"mean return in Gymnasium's own environment, {episodes} episodes: "
         f"[bold]{_with_error(result)}[/bold]{verdict}"
     )
+
+
+def _has_default_parameters(env) -> bool:
+    """Whether Gymnasium's threshold is meant for it."""
+    for spec in fastpg.registry.values():
+        if spec.environment_class() is type(env) and repr(fastpg.make(spec.id)) == repr(env):
+            return True
+    return False
 
 
 def _with_error(result) -> str:

@@ -176,7 +176,22 @@ def kernel(function):
     """A function called from Python: parallel over all cores, kept in the on-disk kernel cache."""
     if numba.config.DISABLE_JIT:
         return _c_arithmetic(function)
-    dispatcher = numba.njit(error_model="numpy", nogil=True, fastmath=FASTMATH, parallel=True)(function)
+    return _compiled_kernel(function, parallel=True)
+
+
+def serial_kernel(parallel_kernel, name):
+    """The same kernel without a parallel region, under a name of its own."""
+    if numba.config.DISABLE_JIT:
+        return parallel_kernel
+    function = parallel_kernel.py_func
+    function = python_types.FunctionType(function.__code__, function.__globals__, name)
+    function.__qualname__ = name
+    return _compiled_kernel(function, parallel=False)
+
+
+def _compiled_kernel(function, parallel):
+    options = {"error_model": "numpy", "nogil": True, "fastmath": FASTMATH}
+    dispatcher = numba.njit(parallel=parallel, **options)(function)
     dispatcher._cache = KernelCache(function)
     return dispatcher
 

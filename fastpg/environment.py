@@ -81,8 +81,8 @@ def register(
         raise ValueError(f"id={id!r}: must be a name such as 'Name-v0'")
     if horizon is None and isinstance(getattr(entry_point, "horizon", None), int):
         horizon = entry_point.horizon  # type: ignore[union-attr]
+    register_with_gymnasium(id, horizon)  # which may refuse the name
     registry[id] = Spec(id, entry_point, parameters, horizon)
-    register_with_gymnasium(id, horizon)
 
 
 def make(id: str, **parameters: Any) -> Any:
@@ -111,8 +111,14 @@ def make(id: str, **parameters: Any) -> Any:
     if hasattr(cls, "make"):
         for name, value in given.items():
             _check_name(cls, name, value, tuple(parameters_of(cls)))
-        return cls.make(**given)
-    return cls(**{name: checked_parameter(cls, name, value) for name, value in given.items()})
+        env = cls.make(**given)
+    else:
+        env = cls(**{name: checked_parameter(cls, name, value) for name, value in given.items()})
+    if spec.horizon is not None and env.horizon != spec.horizon:
+        raise ValueError(
+            f"horizon={spec.horizon}: {id} is registered with it, and {cls.__name__} has {env.horizon}"
+        )
+    return env
 
 
 def parameters_of(cls: Any) -> dict[str, Any]:
@@ -138,7 +144,7 @@ def observation_length(env: Any) -> int:
 
     A matter of the environment's type (of its arrays' shapes too, where it has some), so asked once.
     """
-    key = type(env), tuple(np.shape(value) for value in env)
+    key = type(env), tuple(value.shape for value in env if isinstance(value, np.ndarray))
     if key not in _observation_lengths:
         observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
         _observation_lengths[key] = len(observation) if isinstance(observation, tuple) else 0
@@ -201,7 +207,7 @@ for _id, _entry_point, _horizon, _parameters in (
     ("CliffWalkingSlippery-v1", "cliff_walking:CliffWalking", None, {"is_slippery": True}),
     ("FrozenLake-v1", "frozen_lake:FrozenLake", 100, {}),
     ("FrozenLake8x8-v1", "frozen_lake:FrozenLake8x8", 200, {}),
-    ("LinearQuadratic-v0", "linear_quadratic:LinearQuadratic", 100, {}),
+    ("LinearQuadratic-v0", "linear_quadratic:LinearQuadratic", None, {}),
     ("MountainCar-v0", "mountain_car:MountainCar", 200, {}),
     ("MountainCarContinuous-v0", "mountain_car_continuous:MountainCarContinuous", 999, {}),
     ("Pendulum-v1", "pendulum:Pendulum", 200, {}),

@@ -40,6 +40,24 @@ def count_leaves(value):
     return np.size(value)
 
 
+def leaves_of(value):
+    """Return the numbers, or arrays of them, in a nest of tuples."""
+    return [leaf for item in value for leaf in leaves_of(item)] if isinstance(value, tuple) else [value]
+
+
+def filled(like, leaves):
+    """Return a nest of tuples like `like` with other numbers, from an iterator."""
+    if not isinstance(like, tuple):
+        return next(leaves)
+    items = [filled(item, leaves) for item in like]
+    return type(like)(*items) if hasattr(like, "_fields") else tuple(items)
+
+
+def element(columns, i):
+    """Return element i of each array in a nest of tuples, as a nest of numbers."""
+    return filled(columns, iter([column[i].item() for column in leaves_of(columns)]))
+
+
 def lanes_for(n_rows):
     """Return `lane_count` of a value of so many numbers."""
     count = MAX_LANES
@@ -98,17 +116,20 @@ def widest_vectors():
     """Ask LLVM for the processor's widest vectors in the calling function, which is not inlined."""
 
 
-def _leaf_types(ty):
+def leaf_types(ty):
     """The scalar types in a nest of tuples, in order: a row of the memory each."""
     if isinstance(ty, types.BaseTuple):
-        return [leaf for item in ty for leaf in _leaf_types(item)]
-    if not isinstance(ty, types.Float | types.Integer | types.Boolean):
-        raise TypingError(f"a trajectory may hold floats, integers and booleans, not {ty}")
+        return [leaf for item in ty for leaf in leaf_types(item)]
+    whole = isinstance(ty, types.Float | types.Integer) and ty.bitwidth == 64
+    if not (whole or isinstance(ty, types.Boolean)):
+        raise TypingError(
+            f"a trajectory may hold booleans, and floats and integers of 64 bits: float() or int() the {ty}"
+        )
     return [ty]
 
 
 def _lane_count(ty):
-    return lanes_for(len(_leaf_types(ty)))
+    return lanes_for(len(leaf_types(ty)))
 
 
 def _slot(context, builder, array_type, array, lane, row, count, llvm_type):
@@ -135,7 +156,7 @@ def _row_type(leaf):
 @lowered(allocate)
 def _(typing, like):
     count = _lane_count(like)
-    bytes_of_rows = len(_leaf_types(like)) * count * 8
+    bytes_of_rows = len(leaf_types(like)) * count * 8
     memory = types.Array(types.float64, 1, "C")
 
     def codegen(context, builder, signature, args):
@@ -168,7 +189,7 @@ def _(typing, like):
 
 @lowered(take)
 def _(typing, memory, lane, like):
-    count, rows = _lane_count(like), len(_leaf_types(like))
+    count, rows = _lane_count(like), len(leaf_types(like))
 
     def codegen(context, builder, signature, args):
         row = 0
@@ -194,7 +215,7 @@ def _(typing, memory, lane, like):
 
 @lowered(put)
 def _(typing, memory, lane, value, like):
-    count, rows = _lane_count(like), len(_leaf_types(like))
+    count, rows = _lane_count(like), len(leaf_types(like))
     if not _fits(value, like):
         changed = [
             f"{field} is {new} where it was {old}"
@@ -232,7 +253,7 @@ def _flags_of(context, builder, memory_type, memory, like):
     """The address of the flags: one byte each, behind the rows."""
     data = context.make_array(memory_type)(context, builder, memory).data
     end = builder.gep(
-        data, [ir.Constant(ir.IntType(64), len(_leaf_types(like)) * _lane_count(like))], inbounds=True
+        data, [ir.Constant(ir.IntType(64), len(leaf_types(like)) * _lane_count(like))], inbounds=True
     )
     return builder.bitcast(end, cgutils.voidptr_t)
 
@@ -242,7 +263,7 @@ def _(typing, memory, lane, raised, like):
     def codegen(context, builder, signature, args):
         place = builder.gep(_flags_of(context, builder, memory, args[0], like), [args[1]], inbounds=True)
         store = builder.store(builder.zext(args[2], ir.IntType(8)), place)
-        _independent(builder, store, -1, len(_leaf_types(like)))
+        _independent(builder, store, -1, len(leaf_types(like)))
         return context.get_dummy_value()
 
     return types.void(memory, types.intp, types.boolean, like), codegen
@@ -293,6 +314,8 @@ def _fits(ty, like):
         return same_class and len(ty) == len(like) and all(map(_fits, ty, like))
     kinds = (types.Boolean, types.Integer, types.Float)
     rank = [next((i for i, kind in enumerate(kinds) if isinstance(t, kind)), None) for t in (ty, like)]
+    if rank == [1, 1]:
+        return ty.signed == like.signed
     return None not in rank and rank[0] <= rank[1]
 
 

@@ -7,17 +7,31 @@ seed, and in episode e those of trajectory e · 2³² + i.
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
 
 from fastpg.checks import readable_errors
-from fastpg.dispatch import distinct, inline, kernel, kernel_threads, lowered, outline, pack, unpack
+from fastpg.dispatch import (
+    distinct,
+    inline,
+    kernel,
+    kernel_threads,
+    lowered,
+    outline,
+    pack,
+    serial_kernel,
+    unpack,
+)
 from fastpg.lane_memory import (
     VECTOR,
     count_leaves,
+    filled,
     for_each_lane,
     lanes_for,
+    leaf_types,
+    leaves_of,
     put,
     take,
     widest_vectors,
@@ -44,7 +58,6 @@ class Seat(NamedTuple):
 
 def action_at(actions, i, like):
     """Return action i of a batch: an integer, or as many numbers as `like` has."""
-    return tuple(actions[i].tolist()) if isinstance(like, tuple) else int(actions[i])
 
 
 @lowered(action_at)
@@ -71,7 +84,6 @@ def _(typing, actions, i, like):
 
 def write_observation(observations, i, observation):
     """Write an observation into row i of a batch, in the batch's type."""
-    observations[i] = observation
 
 
 @lowered(write_observation)
@@ -92,6 +104,40 @@ def _(typing, observations, i, observation):
         return context.get_dummy_value()
 
     return types.void(observations, types.intp, observation), codegen
+
+
+def write_kinds(kinds, like):
+    """Write into an array what each number in a state is: 0 a boolean, 1 an integer, 2 a float."""
+
+
+@lowered(write_kinds)
+def _(typing, kinds, like):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(kinds)(context, builder, args[0]).data
+        for i, ty in enumerate(leaf_types(like)):
+            kind = 2 if isinstance(ty, types.Float) else 0 if isinstance(ty, types.Boolean) else 1
+            builder.store(
+                ir.Constant(ir.IntType(8), kind), builder.gep(data, [ir.Constant(ir.IntType(64), i)])
+            )
+        return context.get_dummy_value()
+
+    return types.void(kinds, like), codegen
+
+
+class Buffers(NamedTuple):
+    """What goes in and out of a step, an element for each environment."""
+
+    keys: np.ndarray
+    numbers: np.ndarray  # of the next episode
+    actions: np.ndarray  # flat
+    restart: np.ndarray  # who begins an episode, in place of a step
+    over: np.ndarray  # whose episode has ended
+    observations: np.ndarray  # flat
+    final_observations: np.ndarray  # flat; where over, if an episode's last step also begins the next
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    kinds: np.ndarray  # of the numbers in a state
 
 
 @inline
@@ -119,105 +165,64 @@ def step_seats(env, memory, actions, first, n_lanes, like, like_action):
     for_each_lane(_step_seat, n_lanes, (env, memory, actions, first, like, like_action))
 
 
+@inline
+def _begin_episode(env, buffers, memory, lane, i, like):
+    seat = _sit(env, buffers.keys[i], buffers.numbers[i])
+    buffers.numbers[i] += 1 << EPISODE_BITS
+    put(memory, lane, seat, like)
+    return seat
+
+
 @outline
-def _drive_lanes(
-    parcel,
-    memory,
-    first,
-    n_lanes,
-    keys,
-    numbers,
-    actions,
-    stepping,
-    same_step,
-    horizon,
-    restart,
-    over,
-    observations,
-    final_observations,
-    rewards,
-    terminated,
-    truncated,
-):
-    env, like_action = unpack(parcel)
-    like = _sit(env, keys[0], numbers[0])
+def _drive_lanes(parcel, memory, first, n_lanes, stepping, same_step, horizon):
+    env, like_action, buffers = unpack(parcel)
+    like = _sit(env, buffers.keys[0], 0)
     if stepping:
-        step_seats(env, memory, actions, first, n_lanes, like, like_action)
+        for lane in range(n_lanes):
+            if buffers.restart[first + lane]:
+                # All lanes are stepped; this one from a state that has a step, and not for good.
+                put(memory, lane, _sit(env, buffers.keys[first + lane], buffers.numbers[first + lane]), like)
+        step_seats(env, memory, buffers.actions, first, n_lanes, like, like_action)
     for lane in range(n_lanes):
         i = first + lane
-        if restart[i]:
-            seat = _sit(env, keys[i], numbers[i])
-            numbers[i] += 1 << EPISODE_BITS
-            put(memory, lane, seat, like)
-            write_observation(observations, i, seat.observation)
-            rewards[i] = 0.0
-            terminated[i] = False
-            truncated[i] = False
-            over[i] = False
-        else:
-            seat = take(memory, lane, like)
-            if stepping:
-                rewards[i] = seat.reward
-                terminated[i] = seat.terminated
-                truncated[i] = seat.time >= horizon
-                over[i] = terminated[i] | truncated[i]
-            if stepping & same_step & over[i]:
-                write_observation(final_observations, i, seat.observation)
-                seat = _sit(env, keys[i], numbers[i])
-                numbers[i] += 1 << EPISODE_BITS
-                put(memory, lane, seat, like)
-            write_observation(observations, i, seat.observation)
+        seat = take(memory, lane, like)
+        if buffers.restart[i]:
+            seat = _begin_episode(env, buffers, memory, lane, i, like)
+            buffers.over[i] = False
+        elif stepping:
+            truncated = seat.time >= horizon
+            buffers.rewards[i] = seat.reward
+            buffers.terminated[i] = seat.terminated
+            buffers.truncated[i] = truncated
+            buffers.over[i] = seat.terminated | truncated
+            if same_step & buffers.over[i]:
+                write_observation(buffers.final_observations, i, seat.observation)
+                seat = _begin_episode(env, buffers, memory, lane, i, like)
+        if stepping:
+            write_observation(buffers.observations, i, seat.observation)
+        else:  # a state may have been set from outside
+            write_observation(buffers.observations, i, as_observation(env.observe(seat.state)))
+        if buffers.restart[i]:
+            buffers.rewards[i] = 0.0
+            buffers.terminated[i] = False
+            buffers.truncated[i] = False
 
 
 @kernel
-def drive(
-    env,
-    like_action,
-    memory,
-    lanes,
-    n_seats,
-    keys,
-    numbers,
-    actions,
-    stepping,
-    same_step,
-    horizon,
-    restart,
-    over,
-    observations,
-    final_observations,
-    rewards,
-    terminated,
-    truncated,
-):
-    """Step all environments, or none, and start a new episode where `restart` says so instead.
+def drive(env, like_action, memory, lanes, buffers, stepping, same_step, horizon):
+    """Step all environments, or none, and begin a new episode where `restart` says so instead.
 
-    With `same_step` those whose episode is over start the next at once, and `final_observations` gets
-    what they saw last. `numbers` counts the episodes begun.
+    With `same_step` those whose episode is over begin the next at once.
     """
-    parcel = pack((env, like_action))
+    write_kinds(buffers.kinds, _sit(env, buffers.keys[0], 0).state)
+    parcel = pack((env, like_action, buffers))
     for chunk in prange(memory.shape[0]):
         first = chunk * lanes
-        n_lanes = lanes if lanes < n_seats - first else n_seats - first
-        _drive_lanes(
-            parcel,
-            memory[chunk],
-            first,
-            n_lanes,
-            keys,
-            numbers,
-            actions,
-            stepping,
-            same_step,
-            horizon,
-            restart,
-            over,
-            observations,
-            final_observations,
-            rewards,
-            terminated,
-            truncated,
-        )
+        n_lanes = lanes if lanes < len(buffers.over) - first else len(buffers.over) - first
+        _drive_lanes(parcel, memory[chunk], first, n_lanes, stepping, same_step, horizon)
+
+
+drive_on_one_thread = serial_kernel(drive, "drive_on_one_thread")
 
 
 class Simulator:
@@ -244,13 +249,16 @@ class Simulator:
     """
 
     def __init__(self, env, n, horizon, observation_dtype, same_step=False, threads=None):
+        if numba.config.DISABLE_JIT:
+            raise RuntimeError("NUMBA_DISABLE_JIT: environments are stepped together by compiled code only")
         self.env, self.n, self.horizon, self.same_step = env, n, horizon, same_step
         space = env.action_space
         self._width = int(np.prod(space.shape)) if space.shape else 0
         self._like_action = (0.0,) * self._width if self._width else 0
-        sample = getattr(_sit, "py_func", _sit)(env, np.uint64(0), 0)
+        sample = _sit.py_func(env, np.uint64(0), 0)
         self._state = sample.state
         self._observation_shape = np.shape(sample.observation)
+        self.observation_length = np.size(sample.observation)
         self._dtype = np.dtype(observation_dtype)
         self._lanes = lanes_for(count_leaves(sample))
         self._size = size = -(-n // VECTOR) * VECTOR  # of whole vectors: the last few are nobody's
@@ -264,6 +272,7 @@ class Simulator:
         self._numbers = np.arange(size, dtype=np.int64)
         self._over = np.ones(size, np.bool_)
         self._restart = np.ones(size, np.bool_)
+        self._kinds = np.full(count_leaves(self._state), -1, np.int8)  # known once it is compiled
         self._actions = (
             np.zeros((size, self._width))
             if self._width
@@ -306,42 +315,47 @@ class Simulator:
         final = np.empty_like(observations) if self.same_step else observations
         rewards = np.empty(self._size)
         terminated, truncated = np.empty((2, self._size), np.bool_)
-        with kernel_threads(self._threads), readable_errors(self.env):
-            drive(
-                distinct(self.env),
-                self._like_action,
-                self._memory,
-                self._lanes,
-                self._size,
-                self._keys,
-                self._numbers,
-                self._actions.reshape(-1),
-                stepping,
-                self.same_step,
-                self.horizon,
-                self._restart,
-                self._over,
-                observations.reshape(-1),
-                final.reshape(-1),
-                rewards,
-                terminated,
-                truncated,
-            )
+        buffers = Buffers(
+            self._keys,
+            self._numbers,
+            self._actions.reshape(-1),
+            self._restart,
+            self._over,
+            observations.reshape(-1),
+            final.reshape(-1),
+            rewards,
+            terminated,
+            truncated,
+            self._kinds,
+        )
+        settings = self._memory, self._lanes, buffers, stepping, self.same_step, self.horizon
+        if self._threads == 1:  # no parallel region: faster, and safe after a fork
+            with readable_errors(self.env):
+                drive_on_one_thread(distinct(self.env), self._like_action, *settings)
+        else:
+            with kernel_threads(self._threads), readable_errors(self.env):
+                drive(distinct(self.env), self._like_action, *settings)
         n = self.n
         return observations[:n], final[:n], rewards[:n], terminated[:n], truncated[:n]
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""
-        leaves = (self._row(row, type(leaf)) for row, leaf in enumerate(_leaves(self._state)))
-        return _filled(self._state, leaves)
+        kinds = self._leaf_kinds()
+        return filled(self._state, (self._row(row, kind) for row, kind in enumerate(kinds)))
+
+    def _leaf_kinds(self):
+        if (self._kinds < 0).any():
+            raise ValueError("states: are there after the first reset")
+        return [(bool, int, float)[kind] for kind in self._kinds]
 
     def set_states(self, states, where=slice(None)):
         """Put the environments into other states, at the start of an episode as far as time goes.
 
-        `states` has arrays (or numbers) for fields. Observations are those of the next step.
+        `states` has arrays (or numbers) for fields. Whether the environment can be in such a state is not
+        asked: one that a table has no row for reads beyond the table.
         """
-        kinds = [type(leaf) for leaf in _leaves(self._state)]
-        columns = [np.asarray(column) for column in _leaves(states)]
+        kinds = self._leaf_kinds()
+        columns = [np.asarray(column) for column in leaves_of(states)]
         if len(columns) != len(kinds):
             raise ValueError(f"states: must be like {self._state}, with arrays for numbers")
         shape = np.empty(self.n, np.bool_)[where].shape
@@ -360,24 +374,11 @@ class Simulator:
 
     def _row(self, row, kind):
         values = self._block(row).reshape(-1)[: self.n]
-        return values.copy() if issubclass(kind, float) else values.view(np.int64).astype(kind)
+        return values.copy() if kind is float else values.view(np.int64).astype(kind)
 
     def _set_row(self, row, kind, where, column):
         block = self._block(row)
         values = block.reshape(-1)  # a copy
-        numbers = values if issubclass(kind, float) else values.view(np.int64)
+        numbers = values if kind is float else values.view(np.int64)
         numbers[: self.n][where] = column
         block[...] = values.reshape(block.shape)
-
-
-def _leaves(value):
-    """The numbers, or arrays of them, in a nest of tuples."""
-    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, tuple) else [value]
-
-
-def _filled(like, leaves):
-    """A nest of tuples like `like` with other leaves."""
-    if not isinstance(like, tuple):
-        return next(leaves)
-    items = [_filled(item, leaves) for item in like]
-    return type(like)(*items) if hasattr(like, "_fields") else tuple(items)

@@ -12,6 +12,7 @@ import fastpg
 from fastpg.checks import check_env
 from fastpg.random import uniform
 from fastpg.simd import sin
+from fastpg.tables import lookup
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
 
@@ -211,7 +212,7 @@ class Quick(Walk):
     __slots__ = ()
 
     def step(self, state, action, rng):
-        return Position(sin(state.x)), 0.0, False
+        return Position(math.pi * sin(state.x)), 0.0, False  # a sine, and something of math, but no math.sin
 
 
 class Twice(Walk):
@@ -248,6 +249,74 @@ def test_slow_code_is_warned_of():
     assert report.vectorised is True and report.warnings == []
     report = check_env(Long())
     assert report.vectorised is False and "a loop whose length depends on the state" in report.warnings[0]
+
+
+class Narrow(Walk):
+    """NumPy's small integers, which would run over."""
+
+    __slots__ = ()
+
+    def reset(self, rng):
+        return Position(np.int8(0))
+
+    def observe(self, state):
+        return (1.0 * state.x,)
+
+    def step(self, state, action, rng):
+        return Position(np.int8(1)), 0.0, False
+
+
+class Unequal(Walk):
+    """Its start is another in compiled code, where integers have 64 bits."""
+
+    __slots__ = ()
+
+    def reset(self, rng):
+        n = int(uniform(rng, 0) * 1e6) + 1_000_000
+        return Position(1e-24 * (n * n * n * n))
+
+
+class Ragged(NamedTuple):
+    """Reads a table, and ends where the table ends."""
+
+    table: np.ndarray
+
+    horizon = 50
+    observation_space = Discrete(10)
+    action_space = Discrete(3)
+
+    def reset(self, rng):
+        return Place(0)
+
+    def observe(self, state):
+        return state.place
+
+    def step(self, state, action, rng):
+        place = state.place + 1
+        return Place(place), lookup(self.table, state.place), place >= self.table.shape[0]
+
+
+class Place(NamedTuple):
+    place: int
+
+
+def test_more_mistakes_are_named():
+    with pytest.raises(TypeError, match="floats and integers of 64 bits"):
+        check_env(Narrow())
+    with pytest.raises(TypeError, match="reset compiled is not reset in ordinary Python"):
+        check_env(Unequal())
+
+
+def test_nothing_is_stepped_beyond_its_end():
+    """Every row of the table behind the end is NaN: whoever reads it shows it."""
+    memory = np.full(200, np.nan)
+    memory[:5] = 1.0
+    env = Ragged(memory[:5])
+    assert check_env(env).errors == []
+    envs = fastpg.VectorEnv(env, 20)
+    envs.reset(seed=0)
+    rewards = [envs.step(np.zeros(20, np.int64))[1] for _ in range(30)]
+    assert set(np.unique(rewards)) == {0.0, 1.0}
 
 
 def test_odd_draws_and_observations_are_warned_of():

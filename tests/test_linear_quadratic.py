@@ -282,7 +282,7 @@ GOOD = {"A": EYE, "B": np.ones((2, 1)), "Q": EYE, "R": [[1.0]]}
         ({"start_covariance": [[1, 2], [0, 1]]}, ValueError, "start_covariance=.*must be symmetric"),
         ({"start_mean": [1.0]}, ValueError, r"start_mean: must be of shape \(2,\)"),
         ({"start_mean": "x"}, TypeError, "start_mean='x': must be numbers"),
-        ({"horizon": 0}, ValueError, "horizon=0: must be at least 1"),
+        ({"horizon": 0}, ValueError, "horizon=0: must be between 1 and"),
         ({"horizon": 1.5}, TypeError, "horizon=1.5: must be an integer"),
     ],
 )

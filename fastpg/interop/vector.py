@@ -1,6 +1,7 @@
 """fastpg's environments as Gymnasium has them: `VectorEnv`, `Env`, and their registration as "fastpg/...".
 
-Autoreset, seeding and infos are those of `gymnasium.vector.SyncVectorEnv` (https://farama.org/Vector-Autoreset-Mode):
+Autoreset is that of `gymnasium.vector.SyncVectorEnv` (https://farama.org/Vector-Autoreset-Mode). Seeding is
+not: see `VectorEnv`. Infos hold nothing else: Gymnasium's toy texts have "prob", and Taxi an "action_mask".
 
 * NEXT_STEP: the step after an episode's last ignores the action, pays 0 and returns the first
   observation of the next episode.
@@ -25,7 +26,8 @@ from fastpg.arguments import (
     check_seed,
     check_threads,
 )
-from fastpg.environment import make
+from fastpg.environment import make, registry
+from fastpg.lane_memory import element
 from fastpg.random import seed_key
 from fastpg.stepping import Simulator
 
@@ -76,7 +78,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.render_mode = _render_mode(env, render_mode, ("rgb_array",))
         self.metadata = {**_metadata(env, ("rgb_array",)), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = env.observation_space
-        self.single_action_space = env.action_space
+        self.single_action_space = space = env.action_space
+        if not isinstance(space, Discrete) and not (isinstance(space, Box) and len(space.shape) == 1):
+            raise TypeError(f"action_space={space}: must be Discrete, or a Box of one axis")
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._simulator = Simulator(
@@ -87,7 +91,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self.autoreset_mode is AutoresetMode.SAME_STEP,
             check_threads(threads),
         )
-        self._check_actions = _actions_checker(self.single_action_space, self.num_envs)
+        length, space = self._simulator.observation_length, self.single_observation_space
+        if length != (len(space.spaces) if isinstance(space, Tuple) else int(np.prod(space.shape or ()))):
+            raise ValueError(f"observation_space={space}: observe returns {length} numbers")
         self._seeds: tuple[int, ...] | None = None
         self._begun = False
         self._twin: Any = None
@@ -131,11 +137,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Step all environments: observations, rewards, terminated, truncated, infos."""
-        assert self._begun, "call reset before step"
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("call reset before step")
         actions = self._check_actions(actions)
         autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
-        if not autoreset:
-            assert not self._simulator.over.any(), (
+        if not autoreset and self._simulator.over.any():
+            raise AssertionError(
                 "an episode is over: reset(options={'reset_mask': terminated | truncated}) before step"
             )
         observations, final, rewards, terminated, truncated = self._simulator.step(actions, autoreset)
@@ -158,7 +165,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             gymnasium.logger.warn("render: this environment was made without a render_mode")
             return None
         states = self.states
-        return tuple(self._draw(_state_at(states, i)) for i in range(self.num_envs))
+        return tuple(self._draw(element(states, i)) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the renderer."""
@@ -178,19 +185,40 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         n = self.num_envs
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        if not isinstance(seed, list | tuple | np.ndarray):
+        if np.ndim(seed) == 0:
+            seed = getattr(seed, "item", lambda: seed)()  # an array of no dimensions
             keys, numbers = seed_key(check_seed(seed)), np.arange(n)[where]
             seeds = [int(seed)] * n
         elif len(seed) != n:
             raise ValueError(f"seed: a list must have num_envs={n} seeds, not {len(seed)}")
         else:
-            fresh = np.random.SeedSequence().generate_state(n, np.uint64).tolist()
-            seeds = [random if s is None else check_seed(s) for s, random in zip(seed, fresh, strict=True)]
+            if self._seeds is None:
+                self._seed(None)
+            seeds = [
+                old if s is None else check_seed(s) for s, old in zip(seed, self.np_random_seed, strict=True)
+            ]
+            given = np.array([s is not None for s in seed])  # None goes on with the stream there is
+            where = given if isinstance(where, slice) else given & where
             keys, numbers = np.array([seed_key(s) for s in seeds], np.uint64)[where], 0
         self._simulator.seed(keys, numbers, where)
         if self._seeds is not None and not isinstance(where, slice):
             seeds = np.where(where, np.array(seeds, object), np.array(self._seeds, object)).tolist()
         self._seeds = tuple(seeds)
+
+    def _check_actions(self, actions):
+        """Actions as an array; an AssertionError, as in Gymnasium, if they are not in the space."""
+        space, array = self.single_action_space, np.asarray(actions)
+        right = array.shape == (self.num_envs, *space.shape)
+        if isinstance(space, Discrete):
+            first, last = space.start, space.start + space.n - 1
+            right = right and array.dtype.kind in "iu" and first <= array.min() and array.max() <= last
+            allowed = f"{self.num_envs} integers from {first} to {last}"
+        else:  # beyond the bounds the environment clips, as Gymnasium's do
+            right = right and array.dtype.kind in "fiu" and np.isfinite(array).all()
+            allowed = f"finite numbers of shape {(self.num_envs, *space.shape)}"
+        if not right:
+            raise AssertionError(f"{actions!r} ({type(actions)}) invalid: must be {allowed}")
+        return array
 
     def _check_mask(self, mask):
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -234,34 +262,39 @@ class Env(gymnasium.Env):
             env, 1, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=horizon, threads=1
         )
         self._vector.render_mode = self.render_mode
+        self._terminated = False
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
 
     @property
     def state(self) -> Any:
         """The state."""
-        return _state_at(self._vector.states, 0)
+        return element(self._vector.states, 0)
 
     def set_state(self, state: Any) -> None:
         """Go on from this state, as if the episode had just begun."""
         self._vector.set_states(state)
+        self._terminated = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Begin an episode."""
         super().reset(seed=seed)
         observations, _ = self._vector.reset(seed=seed)
+        self._terminated = False
         if self.render_mode == "human":
             self.render()
         return self._single(observations), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         """Step: observation, reward, terminated, truncated, info."""
-        if isinstance(self.action_space, Discrete):
-            assert self.action_space.contains(action), f"{action!r} ({type(action)}) invalid"
+        if isinstance(self.action_space, Discrete) and not self.action_space.contains(action):
+            raise AssertionError(f"{action!r} ({type(action)}) invalid")
+        if self._terminated:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset before step")
         actions = np.asarray(action)[np.newaxis]
-        # Like Gymnasium's own environments, one that is over goes on until it is reset.
-        self._vector._simulator.over[:] = False
+        self._vector._simulator.over[:] = False  # one that is truncated may go on
         observations, rewards, terminated, truncated, _ = self._vector.step(actions)
+        self._terminated = bool(terminated[0])
         if self.render_mode == "human":
             self.render()
         return self._single(observations), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
@@ -308,8 +341,9 @@ def make_vec(
 
 
 def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: Any) -> Env:
-    """The entry point that Gymnasium calls: it wraps the time limit itself."""
-    return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=False)
+    """The entry point that Gymnasium calls: it wraps the time limit itself, if it knows one."""
+    time_limit = registry[fastpg_id].horizon is None
+    return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=time_limit)
 
 
 # Where Gymnasium looks before it calls the entry point: it makes "rgb_array_list" of "rgb_array".
@@ -372,37 +406,3 @@ def _single_observations(space, observations):
     if isinstance(space, Discrete):
         return observations.tolist()
     return list(map(tuple, observations.tolist())) if isinstance(space, Tuple) else list(observations)
-
-
-def _state_at(states, i):
-    if not isinstance(states, tuple):
-        return states[i].item()
-    items = [_state_at(item, i) for item in states]
-    return type(states)(*items) if hasattr(states, "_fields") else tuple(items)
-
-
-def _actions_checker(space, n):
-    """A function that returns actions as an array, or raises as Gymnasium does."""
-    if isinstance(space, Discrete):
-        first, last = int(space.start), int(space.start + space.n - 1)
-
-        def check(actions):
-            array = np.asarray(actions)
-            inside = array.shape == (n,) and array.dtype.kind in "iu"
-            assert inside and first <= array.min() and array.max() <= last, (
-                f"{actions!r} ({type(actions)}) invalid: must be {n} integers from {first} to {last}"
-            )
-            return array
-
-        return check
-    if isinstance(space, Box) and len(space.shape) == 1:
-
-        def check_box(actions):
-            array = np.asarray(actions)
-            assert array.shape == (n, *space.shape) and array.dtype.kind in "fiu", (
-                f"{actions!r} ({type(actions)}) invalid: must be numbers of shape {(n, *space.shape)}"
-            )
-            return array
-
-        return check_box
-    raise TypeError(f"action_space={space}: must be Discrete, or a Box of one axis")
