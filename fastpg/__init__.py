@@ -11,6 +11,7 @@ from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.policies.softmax_tabular import SoftmaxTabular
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
@@ -28,6 +29,7 @@ __all__ = [
     "Momentum",
     "Run",
     "SoftmaxLinear",
+    "SoftmaxTabular",
     "TrainingDiverged",
     "TrainingInterrupted",
     "VectorEnv",

@@ -68,6 +68,8 @@ class ReturnsAndLengths(NamedTuple):
 
     rows: int  # a power of two, so that the row of a number is a mask away
 
+    is_scored = False
+
     def choose(self, policy, theta, observation, rng):
         """Return the action to take."""
         return policy.sample(theta, observation, rng)
@@ -84,7 +86,7 @@ class ReturnsAndLengths(NamedTuple):
         """Return the trace after a reward."""
         return Total(trace.value + reward)
 
-    def finish(self, policy, theta, totals, trajectory):
+    def finish(self, totals, trajectory, score):
         """Write a finished trajectory's return and length into its row."""
         row = trajectory.number & (self.rows - 1)
         totals[row, 0] = trajectory.trace.value
