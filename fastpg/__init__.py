@@ -1,5 +1,6 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
+from fastpg import exact
 from fastpg.checks import check_env
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
@@ -11,6 +12,7 @@ from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.policies.softmax_tabular import SoftmaxTabular
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
@@ -28,11 +30,13 @@ __all__ = [
     "Momentum",
     "Run",
     "SoftmaxLinear",
+    "SoftmaxTabular",
     "TrainingDiverged",
     "TrainingInterrupted",
     "VectorEnv",
     "check_env",
     "evaluate",
+    "exact",
     "inline",
     "load",
     "make",

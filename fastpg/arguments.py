@@ -58,7 +58,7 @@ def _check_named_tuple(name, value, members):
 
 def check_theta(policy: Any, theta: Any) -> np.ndarray:
     """Return θ as a contiguous float64 vector of the policy's length, or raise."""
-    if policy.n_parameters > MAX_PARAMETERS:
+    if policy.n_parameters > MAX_PARAMETERS and not hasattr(policy, "spread"):
         raise ValueError(
             f"policy: has {policy.n_parameters} parameters, at most {MAX_PARAMETERS} can be compiled"
         )

@@ -76,15 +76,11 @@ class ReturnsAndLengths(NamedTuple):
         """Return the trace of a trajectory that has not begun."""
         return Total(0.0)
 
-    def acted(self, trace, score):
-        """Return the trace after an action: the score is not used, and LLVM removes it."""
-        return trace
-
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
         return Total(trace.value + reward)
 
-    def finish(self, policy, theta, totals, trajectory):
+    def finish(self, totals, trajectory, score):
         """Write a finished trajectory's return and length into its row."""
         row = trajectory.number & (self.rows - 1)
         totals[row, 0] = trajectory.trace.value

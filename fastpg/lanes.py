@@ -39,6 +39,7 @@ class Trajectory(NamedTuple):
     time: int  # steps taken
     number: int  # within the call, from 0
     trace: Any  # what the accumulator carries along the trajectory
+    factor: Any  # of the last action's score, where trajectories are recorded
 
 
 def as_observation(observation):
@@ -59,7 +60,9 @@ def _(typing, observation):
 
 
 def running_score(policy, theta, observation, action):
-    """Return what is added up of the score: ``policy.running_score``, or all of it."""
+    """Return what is added up of the score: ``policy.running_score``, all of it, or nothing if recorded."""
+    if is_recorded(policy):
+        return vectors.nothing()
     if hasattr(policy, "running_score"):
         return policy.running_score(theta, observation, action)
     return policy.score(theta, observation, action)
@@ -72,6 +75,8 @@ def whole_score(policy, theta, running):
 
 @compiled_form(running_score)
 def _(policy, theta, observation, action):
+    if is_recorded(policy.instance_class):
+        return lambda policy, theta, observation, action: vectors.nothing()
     if hasattr(policy.instance_class, "running_score"):
         return lambda policy, theta, observation, action: policy.running_score(theta, observation, action)
     return lambda policy, theta, observation, action: policy.score(theta, observation, action)
@@ -84,6 +89,167 @@ def _(policy, theta, running):
     return lambda policy, theta, running: running
 
 
+# A policy with `spread` has too many parameters to carry a score along: its trajectories are recorded, an
+# observation and a `factor` of the score for each step, and scored when they are complete.
+
+
+def is_recorded(policy):
+    """Whether a policy's trajectories are recorded."""
+    return hasattr(policy, "spread")
+
+
+def is_scored(accumulator):
+    """Whether an accumulator looks at scores: then it has a method `acted`."""
+    return hasattr(accumulator, "acted")
+
+
+def acted(accumulator, policy, theta, trace, observation, action):
+    """Return the trace after an action."""
+    if not is_scored(accumulator):
+        return trace
+    return accumulator.acted(trace, running_score(policy, theta, observation, action))
+
+
+@compiled_form(acted)
+def _(accumulator, policy, theta, trace, observation, action):
+    if not is_scored(accumulator.instance_class):
+        return lambda accumulator, policy, theta, trace, observation, action: trace
+
+    def acted(accumulator, policy, theta, trace, observation, action):
+        return accumulator.acted(trace, running_score(policy, theta, observation, action))
+
+    return acted
+
+
+def new_factor(policy, theta, observation, action):
+    """Return ``policy.factor``, or nothing."""
+    return policy.factor(theta, observation, action) if is_recorded(policy) else vectors.nothing()
+
+
+def new_record(policy, theta, accumulator, like, observation, horizon):
+    """Return memory for the observations and factors of `lane_count` trajectories, and for one score."""
+    if not (is_recorded(policy) and is_scored(accumulator)):
+        return None
+    size = lane_count(like) * horizon
+    observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
+    return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+
+
+def write_record(record, lane, horizon, trajectory, observation):
+    """Note an observation and the factor of the action that followed."""
+    if record is not None:
+        observations, factors, _, _ = record
+        step = lane * horizon + trajectory.time
+        n, m = np.size(observation), len(trajectory.factor)
+        observations[step * n : (step + 1) * n] = observation
+        factors[step * m : (step + 1) * m] = trajectory.factor
+
+
+def move_record(record, source, lane, horizon, trajectory, observation):
+    """Move what is noted of a trajectory to another lane."""
+    if record is not None:
+        for numbers, width in zip(record[:2], (np.size(observation), len(trajectory.factor)), strict=True):
+            n, old, new = trajectory.time * width, source * horizon * width, lane * horizon * width
+            numbers[new : new + n] = numbers[old : old + n]
+
+
+def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    """Return the score of a finished trajectory, carried along or recorded, if the accumulator wants it."""
+    if not is_scored(accumulator):
+        return vectors.nothing()
+    if record is None:
+        return whole_score(policy, theta, trajectory.trace.score)
+    observations, factors, score, starts = record
+    n, m = np.size(observation), len(trajectory.factor)
+    width = 0
+    for time in range(trajectory.time):
+        step = lane * horizon + time
+        seen = observations[step * n : (step + 1) * n]
+        seen = seen if np.ndim(observation) else int(seen[0])
+        starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
+    return vectors.Sparse(score, starts, trajectory.time, width)
+
+
+@compiled_form(new_factor)
+def _(policy, theta, observation, action):
+    if is_recorded(policy.instance_class):
+        return lambda policy, theta, observation, action: policy.factor(theta, observation, action)
+    return lambda policy, theta, observation, action: vectors.nothing()
+
+
+@compiled_form(new_record)
+def _(policy, theta, accumulator, like, observation, horizon):
+    if not (is_recorded(policy.instance_class) and is_scored(accumulator.instance_class)):
+        return lambda policy, theta, accumulator, like, observation, horizon: None
+
+    def new_record(policy, theta, accumulator, like, observation, horizon):
+        size = lane_count(like) * horizon
+        observations = np.empty(size * vectors.n_components(observation))
+        factors = np.empty(size * len(like.factor))
+        return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+
+    return new_record
+
+
+@compiled_form(write_record)
+def _(record, lane, horizon, trajectory, observation):
+    if isinstance(record, types.NoneType):
+        return lambda record, lane, horizon, trajectory, observation: None
+
+    def write_record(record, lane, horizon, trajectory, observation):
+        observations, factors, _, _ = record
+        step = lane * horizon + trajectory.time
+        vectors.store(observations, step * vectors.n_components(observation), observation)
+        vectors.store(factors, step * len(trajectory.factor), trajectory.factor)
+
+    return write_record
+
+
+@compiled_form(move_record)
+def _(record, source, lane, horizon, trajectory, observation):
+    if isinstance(record, types.NoneType):
+        return lambda record, source, lane, horizon, trajectory, observation: None
+
+    def move_record(record, source, lane, horizon, trajectory, observation):
+        observations, factors, _, _ = record
+        n = vectors.n_components(observation)
+        for k in range(trajectory.time * n):
+            observations[lane * horizon * n + k] = observations[source * horizon * n + k]
+        m = len(trajectory.factor)
+        for k in range(trajectory.time * m):
+            factors[lane * horizon * m + k] = factors[source * horizon * m + k]
+
+    return move_record
+
+
+@compiled_form(final_score)
+def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    if not is_scored(accumulator.instance_class):
+
+        def no_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return vectors.nothing()
+
+        return no_score
+    if isinstance(record, types.NoneType):
+
+        def carried_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return whole_score(policy, theta, trajectory.trace.score)
+
+        return carried_score
+
+    def recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        observations, factors, score, starts = record
+        width = 0
+        for time in range(trajectory.time):
+            step = lane * horizon + time
+            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
+            factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
+            starts[time], width = policy.spread(score, seen, factor, 1.0)
+        return vectors.Sparse(score, starts, trajectory.time, width)
+
+    return recorded_score
+
+
 @inline
 def begin(env, policy, theta, accumulator, key, base, number):
     """Return trajectory number `base + number` of a seed at its start."""
@@ -94,14 +260,15 @@ def begin(env, policy, theta, accumulator, key, base, number):
     observation = as_observation(env.observe(state))
     action = zero(accumulator.choose(policy, theta, observation, policy_rng(rng)))
     score = zero(running_score(policy, theta, observation, action))
-    return Trajectory(state, action, rng, 0, number, accumulator.start(score))
+    factor = zero(new_factor(policy, theta, observation, action))
+    return Trajectory(state, action, rng, 0, number, accumulator.start(score), factor)
 
 
 @inline
 def restart(env, like, key, base, number):
     """Return what `begin` would: all trajectories of a kind begin with the same action and trace."""
     rng = trajectory_rng(key, base + number)
-    return Trajectory(env.reset(rng), like.action, next_step(rng), 0, number, like.trace)
+    return Trajectory(env.reset(rng), like.action, next_step(rng), 0, number, like.trace, like.factor)
 
 
 @inline
@@ -109,9 +276,11 @@ def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = as_observation(env.observe(trajectory.state))
     action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
-    score = running_score(policy, theta, observation, action)
-    trace = accumulator.acted(trajectory.trace, score)
-    return Trajectory(trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace)
+    trace = acted(accumulator, policy, theta, trajectory.trace, observation, action)
+    factor = new_factor(policy, theta, observation, action)
+    return Trajectory(
+        trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace, factor
+    )
 
 
 @inline
@@ -120,7 +289,8 @@ def move(env, accumulator, trajectory, horizon):
     state, reward, terminated = env.step(trajectory.state, trajectory.action, trajectory.rng)
     time = trajectory.time + 1
     trace = accumulator.rewarded(trajectory.trace, reward * 1.0)
-    moved = Trajectory(state, trajectory.action, next_step(trajectory.rng), time, trajectory.number, trace)
+    rng = next_step(trajectory.rng)
+    moved = Trajectory(state, trajectory.action, rng, time, trajectory.number, trace, trajectory.factor)
     return moved, bool(terminated) | (time >= horizon)
 
 
@@ -148,17 +318,27 @@ def _move_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
     flag(memory, lane, done, like)
 
 
+@inline
+def _record_lanes(env, record, horizon, memory, n_lanes, like):
+    if record is not None:
+        for lane in range(n_lanes):
+            trajectory = take(memory, lane, like)
+            write_record(record, lane, horizon, trajectory, as_observation(env.observe(trajectory.state)))
+
+
 @outline
-def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like):
+def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record):
     """Advance the first `n_lanes` lanes, rounded up to whole vectors, by one step.
 
     Two loops, not one: their dependency chains are half as long, so the processor overlaps more
     lanes, which was measured to outweigh loading and storing the state twice.
     """
     widest_vectors()
+    n_used = n_lanes
     n_lanes = _whole_vectors(n_lanes)
     arguments = (env, policy, theta, accumulator, horizon, memory, like)
     for_each_lane(_act_in_lane, n_lanes, arguments)
+    _record_lanes(env, record, horizon, memory, n_used, like)
     for_each_lane(_move_in_lane, n_lanes, arguments)
 
 
@@ -168,6 +348,8 @@ def simulate(parcel, horizon, key, base, start, stop, totals):
     env, policy, theta, accumulator = unpack(parcel)
     like = begin(env, policy, theta, accumulator, key, base, start)
     memory = allocate(like)
+    observation = as_observation(env.observe(like.state))
+    record = new_record(policy, theta, accumulator, like, observation, horizon)
     n_lanes = lane_count(like) if lane_count(like) < stop - start else stop - start
     following = start + n_lanes
     n_steps = 0
@@ -176,7 +358,7 @@ def simulate(parcel, horizon, key, base, start, stop, totals):
     _fill_last_vector(memory, n_lanes, like)
     while n_lanes > 0:
         n_steps += n_lanes
-        sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like)
+        sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record)
         # Downwards, so that the lane which moves into a gap has had its turn.
         for eight in range((n_lanes - 1) >> 3, -1, -1):
             finished = flags(memory, eight, like)  # mostly nobody: eight at a glance
@@ -189,13 +371,18 @@ def simulate(parcel, horizon, key, base, start, stop, totals):
                 if lane >= n_lanes:  # one of the copies that fill the last vector
                     continue
                 trajectory = take(memory, lane, like)
-                accumulator.finish(policy, theta, totals, trajectory)
+                score = final_score(
+                    policy, theta, accumulator, trajectory, record, lane, horizon, observation
+                )
+                accumulator.finish(totals, trajectory, score)
                 if following < stop:
                     put(memory, lane, restart(env, like, key, base, following), like)
                     following += 1
                 else:
                     n_lanes -= 1
-                    put(memory, lane, take(memory, n_lanes, like), like)
+                    last = take(memory, n_lanes, like)
+                    put(memory, lane, last, like)
+                    move_record(record, n_lanes, lane, horizon, last, observation)
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
     return n_steps

@@ -8,14 +8,16 @@ import numpy as np
 
 from fastpg.checks import readable_errors
 from fastpg.dispatch import distinct, kernel_threads
-from fastpg.lanes import simulate_chunks
+from fastpg.lanes import is_recorded, simulate_chunks
 
 _MIN_CHUNKS = 8
 _MAX_CHUNK = 4096
 _MIN_LARGE_CHUNK = 32  # trajectories, however long: fewer would leave most lanes empty
 _MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for the line above
 _BLOCK_SECONDS = 0.2
-_MAX_BLOCK = 1024  # chunks, so that their sums take little memory however short they are
+_MAX_BLOCK = 1024  # chunks, and bytes, so that their sums take little memory however short they are
+_MAX_TOTALS = 2**26
+_MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
 def chunk_size(n_trajectories: int, horizon: int) -> int:
@@ -39,7 +41,10 @@ def sample(
     """
     size = chunk_size(n_trajectories, horizon)
     n_chunks = -(-n_trajectories // size)
-    parameters = tuple(theta.tolist())
+    recorded = is_recorded(policy)
+    parameters = np.array(theta) if recorded else tuple(theta.tolist())
+    if recorded:
+        _check_record(policy, horizon)
     done = 0
     small = _MIN_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
     block = _MIN_CHUNKS if small else threads or numba.get_num_threads()
@@ -66,4 +71,11 @@ def sample(
             seconds = time.perf_counter() - started
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())
-        block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block, _MAX_BLOCK))
+        largest = min(_MAX_BLOCK, max(_MIN_CHUNKS, _MAX_TOTALS // totals[0].nbytes))
+        block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block, largest))
+
+
+def _check_record(policy, horizon):
+    if horizon > _MAX_RECORD:
+        name = type(policy).__name__
+        raise ValueError(f"horizon={horizon}: at most {_MAX_RECORD}, for a {name} records its trajectories")

@@ -5,6 +5,8 @@ loop is unrolled while the machine code is generated, and no array is ever alloc
 Python the same text works on NumPy arrays, where all but the last axis are batch axes.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -15,6 +17,7 @@ from numba.extending import intrinsic
 from fastpg import simd
 from fastpg.dispatch import compiled_as, compiled_form, inline, lowered
 from fastpg.random import normal
+from fastpg.tables import load_from_table
 
 FLAGS = ("contract", "nsz")
 
@@ -66,6 +69,61 @@ def with_balancing_row(rows, length):
     return np.concatenate([rows, -rows.reshape(-1, width).sum(axis=0)])
 
 
+def nothing():
+    """Return a vector of no components."""
+    return np.empty(0)
+
+
+class Sparse(NamedTuple):
+    """A long vector that is zero but for sections of it, which may overlap."""
+
+    values: np.ndarray
+    starts: np.ndarray  # of the sections
+    n_sections: int
+    width: int  # of each
+
+
+def add_moments(sums, x, factor):
+    """Add x, x·r, x², x²·r and x²·r² (r: the `factor`) to five parts of `sums`, each as long as `x`.
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards.
+    """
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    n = len(values)
+    powers = (values, factor * values, values**2, factor * values**2, factor**2 * values**2)
+    for k, power in enumerate(powers):
+        sums[k * n : (k + 1) * n] += power
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
+def length(x):
+    """Return how many components a vector has, `Sparse` or not."""
+    return len(x.values) if isinstance(x, Sparse) else len(x)
+
+
+@compiled_form(length)
+def _(x):
+    if getattr(x, "instance_class", None) is Sparse:
+        return lambda x: len(x.values)
+    return lambda x: len(x)
+
+
+def n_components(observation):
+    """Return how many numbers an observation has: 1 if it is an integer."""
+    return np.size(observation)
+
+
+def store(array, start, x):
+    """Write a vector, or an integer, into a long array from `start` on."""
+    array[start : start + np.size(x)] = x
+
+
+def load(array, start, like):
+    """Return what `store` wrote."""
+    return array[start : start + np.size(like)] if np.ndim(like) else int(array[start])
+
+
 def leading(x, like):
     """Return the first components, as many as `like` has."""
     return np.asarray(x)[..., : np.shape(like)[-1]]
@@ -74,6 +132,14 @@ def leading(x, like):
 def trailing(x, like):
     """Return the components behind the first ones, of which there are as many as `like` has."""
     return np.asarray(x)[..., np.shape(like)[-1] :]
+
+
+def section(array, start, like):
+    """Return the components of a long array from `start` on, as many as `like` has.
+
+    `start` may have batch axes, shape (...); the result then has shape (..., len(like)).
+    """
+    return np.asarray(array)[np.asarray(start)[..., np.newaxis] + np.arange(len(like))]
 
 
 def concatenate(x, y):
@@ -189,6 +255,84 @@ def _(typing, x):
     return float_vector(len(x) - 1)(x), codegen
 
 
+@lowered(nothing)
+def _(typing):
+    def codegen(context, builder, signature, args):
+        return context.get_constant_undef(signature.return_type)
+
+    return float_vector(0)(), codegen
+
+
+def _add_moments_of_vector(sums, x, factor):
+    n = len(x)
+    square = squares(x)
+    accumulate(sums, 0, x, 1.0)
+    accumulate(sums, n, x, factor)
+    accumulate(sums, 2 * n, square, 1.0)
+    accumulate(sums, 3 * n, square, factor)
+    accumulate(sums, 4 * n, square, factor * factor)
+
+
+def _add_moments_of_sparse(sums, x, factor):
+    n = len(x.values)
+    for k in range(x.n_sections):
+        for i in range(x.starts[k], x.starts[k] + x.width):
+            value = x.values[i]
+            if value != 0.0:
+                square = value * value
+                sums[i] += value
+                sums[n + i] += value * factor
+                sums[2 * n + i] += square
+                sums[3 * n + i] += square * factor
+                sums[4 * n + i] += square * factor * factor
+                x.values[i] = 0.0
+
+
+@compiled_form(add_moments)
+def _(sums, x, factor):
+    sparse = getattr(x, "instance_class", None) is Sparse
+    return _add_moments_of_sparse if sparse else _add_moments_of_vector
+
+
+@lowered(n_components)
+def _(typing, observation):
+    n = len(observation) if isinstance(observation, types.BaseTuple) else 1
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, n)
+
+    return types.intp(observation), codegen
+
+
+def _places(context, builder, array_type, array, start, like):
+    """The type of each number of a vector or an integer, and its address in an array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    for i, ty in enumerate(like if isinstance(like, types.BaseTuple) else [like]):
+        index = builder.add(start, ir.Constant(start.type, i), flags=("nsw",))
+        yield ty, builder.gep(data, [index], inbounds=True)
+
+
+@lowered(store)
+def _(typing, array, start, x):
+    def codegen(context, builder, signature, args):
+        for i, (ty, place) in enumerate(_places(context, builder, array, args[0], args[1], x)):
+            value = builder.extract_value(args[2], i) if isinstance(x, types.BaseTuple) else args[2]
+            builder.store(context.cast(builder, value, ty, array.dtype), place)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, x), codegen
+
+
+@lowered(load)
+def _(typing, array, start, like):
+    def codegen(context, builder, signature, args):
+        places = _places(context, builder, array, args[0], args[1], like)
+        values = [context.cast(builder, builder.load(place), array.dtype, ty) for ty, place in places]
+        return context.make_tuple(builder, like, values) if isinstance(like, types.BaseTuple) else values[0]
+
+    return like(array, types.intp, like), codegen
+
+
 @lowered(leading)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
@@ -204,6 +348,19 @@ def _(typing, x, like):
         return context.make_tuple(builder, signature.return_type, values)
 
     return float_vector(len(x) - len(like))(x, like), codegen
+
+
+@lowered(section)
+def _(typing, array, start, like):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        places = (
+            builder.add(args[1], ir.Constant(args[1].type, i), flags=("nsw",)) for i in range(len(like))
+        )
+        values = [load_from_table(builder, builder.gep(data, [place], inbounds=True)) for place in places]
+        return cgutils.pack_array(builder, values)
+
+    return float_vector(len(like))(array, types.intp, like), codegen
 
 
 @lowered(concatenate)
@@ -239,9 +396,8 @@ def _elementwise(function, instruction):
     def _(typing, x, y):
         def codegen(context, builder, signature, args):
             pairs = zip(elements(builder, args[0], len(x)), elements(builder, args[1], len(y)), strict=True)
-            return cgutils.pack_array(
-                builder, [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in pairs]
-            )
+            values = [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in pairs]
+            return context.make_tuple(builder, x, values)
 
         return x(x, y), codegen
 

@@ -118,7 +118,7 @@ def policy_gradient(
     }
     sums, n_steps = None, 0
     for done, totals, steps in sample(
-        env, policy, theta, estimator.accumulator(), shape, n_trajectories=n, **settings
+        env, policy, theta, estimator.accumulator(policy.n_parameters), shape, n_trajectories=n, **settings
     ):
         sums = estimator.merge(sums, totals)
         n_steps += steps

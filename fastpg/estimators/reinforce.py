@@ -41,7 +41,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.lanes import whole_score
 
 GROUPS = 16
 BASELINES = ("none", "mean", "optimal")
@@ -79,20 +78,14 @@ class ScoresAndReturns(NamedTuple):
         """Return the trace after a reward."""
         return Trace(trace.score, trace.total + reward)
 
-    def finish(self, policy, theta, totals, trajectory):
+    def finish(self, totals, trajectory, score):
         """Add a finished trajectory to the sums."""
         group = totals[trajectory.number & (self.groups - 1)]
-        score = whole_score(policy, theta, trajectory.trace.score)
-        n = len(score)
+        n = vectors.length(score)
         if group[5 * n + 3] == 0.0:
             group[5 * n + 4] = trajectory.trace.total
         total = trajectory.trace.total - group[5 * n + 4]
-        squares = vectors.squares(score)
-        vectors.accumulate(group, 0, score, 1.0)
-        vectors.accumulate(group, n, score, total)
-        vectors.accumulate(group, 2 * n, squares, 1.0)
-        vectors.accumulate(group, 3 * n, squares, total)
-        vectors.accumulate(group, 4 * n, squares, total * total)
+        vectors.add_moments(group, score, total)
         group[5 * n] += total
         group[5 * n + 1] += total * total
         group[5 * n + 2] += trajectory.time
@@ -135,13 +128,13 @@ class REINFORCE(NamedTuple):
                 f"n_trajectories={n_trajectories}: baseline={self.baseline!r} leaves one out and needs 2"
             )
 
-    def accumulator(self):
+    def accumulator(self, n_parameters):
         """Return what is compiled into the lanes; one kernel serves all baselines."""
-        return ScoresAndReturns()
+        return ScoresAndReturns(self.totals_shape(n_parameters)[0])
 
     def totals_shape(self, n_parameters):
-        """Return the shape of the totals: groups by columns."""
-        return GROUPS, 5 * n_parameters + 5
+        """Return the shape of the totals: groups (fewer where each is large) by columns."""
+        return (GROUPS if n_parameters <= 256 else GROUPS // 4), 5 * n_parameters + 5
 
     def merge(self, sums, totals):
         """Return `sums` (None at first) and the `totals` of further chunks, shape (chunks, *totals_shape).

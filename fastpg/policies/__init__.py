@@ -4,21 +4,25 @@ from typing import Any
 
 
 def policy_for(env: Any) -> Any:
-    """Return the linear policy that fits an environment's spaces, with its defaults.
+    """Return the simplest policy that fits an environment's spaces, with its defaults.
 
-    `SoftmaxLinear` for Discrete actions, `GaussianLinear` for a Box of them; observations are a Box.
+    `SoftmaxTabular` for Discrete observations (or a Tuple of them), for a Box of observations `SoftmaxLinear`
+    if actions are Discrete and `GaussianLinear` if they are a Box.
 
     Raises
     ------
     ValueError
         If there is none for these spaces.
     """
-    from gymnasium.spaces import Box, Discrete
+    from gymnasium.spaces import Box, Discrete, Tuple
 
     from fastpg.policies.gaussian_linear import GaussianLinear
     from fastpg.policies.softmax_linear import SoftmaxLinear
+    from fastpg.policies.softmax_tabular import SoftmaxTabular
 
     observations, actions = env.observation_space, env.action_space
+    if isinstance(observations, Discrete | Tuple) and isinstance(actions, Discrete):
+        return SoftmaxTabular.for_env(env)
     if isinstance(observations, Box) and isinstance(actions, Discrete):
         return SoftmaxLinear.for_env(env)
     if isinstance(observations, Box) and isinstance(actions, Box):
