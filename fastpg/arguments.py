@@ -1,6 +1,7 @@
 """Checks at the border: what every public function refuses, and how it says so."""
 
 import operator
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -30,6 +31,17 @@ def check_environment(env: Any) -> None:
 
 def check_policy(policy: Any, env: Any) -> None:
     """Raise TypeError unless `policy` has a policy's methods, ValueError unless it is one for `env`."""
+    try:
+        _check_pair(type(policy), policy, type(env), env)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        _check_pair.__wrapped__(type(policy), policy, type(env), env)  # an environment with arrays
+
+
+@lru_cache(256)
+def _check_pair(policy_class, policy, env_class, env):
+    """Once for each pair; the classes are given because tuples of several are equal."""
     _check_named_tuple("policy", policy, ("sample", "score", "n_parameters"))
     if hasattr(policy, "check_environment"):
         policy.check_environment(env)

@@ -398,7 +398,11 @@ def _one_step():
     def one_step(env, actions, key, like_action, n_lanes):
         like = _sit(env, key, 0)
         memory = allocate(like)
-        return step_seats(env, memory, actions, 0 * n_lanes, n_lanes, like, like_action)
+        restart, outcomes = np.zeros(n_lanes, np.bool_), np.zeros(n_lanes, np.uint8)
+        rewards, first = np.zeros(n_lanes), 0 * n_lanes
+        return step_seats(
+            env, memory, actions, restart, rewards, outcomes, first, n_lanes, n_lanes, like, like_action
+        )
 
     return one_step, step_seats
 

@@ -179,6 +179,11 @@ def kernel(function):
     return _compiled_kernel(function, parallel=True)
 
 
+def plain_kernel(function):
+    """The same without a parallel region."""
+    return _c_arithmetic(function) if numba.config.DISABLE_JIT else _compiled_kernel(function, parallel=False)
+
+
 def serial_kernel(parallel_kernel, name):
     """The same kernel without a parallel region, under a name of its own."""
     if numba.config.DISABLE_JIT:
@@ -204,12 +209,14 @@ _kernel_lock = threading.Lock()
 def kernel_threads(threads):
     """Within it, kernels run on at most that many threads (None: as many as Numba is set to use)."""
     with _kernel_lock:
-        before = numba.get_num_threads()
-        numba.set_num_threads(min(threads or before, before))
+        before = None if threads is None else numba.get_num_threads()
+        if before is not None:
+            numba.set_num_threads(min(threads, before))
         try:
             yield
         finally:
-            numba.set_num_threads(before)
+            if before is not None:
+                numba.set_num_threads(before)
 
 
 # The type of a NamedTuple without fields has length 0 and would count as false where Numba asks whether

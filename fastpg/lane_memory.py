@@ -82,6 +82,11 @@ def put(memory, lane, value, like):
     memory[0][lane] = value
 
 
+def write(array, i, value, like):
+    """Write a number into an array outside the memory."""
+    array[i] = value
+
+
 def flag(memory, lane, raised, like):
     """Raise or lower a lane's flag."""
     memory[1][lane] = raised
@@ -110,6 +115,10 @@ def for_each_lane(function, n_lanes, arguments):
     """
     for lane in range(n_lanes):
         function(lane, *arguments)
+
+
+def keep_apart():
+    """Keep the calling function from being inlined, where the work would be done for all lanes and masked."""
 
 
 def widest_vectors():
@@ -269,6 +278,18 @@ def _(typing, memory, lane, raised, like):
     return types.void(memory, types.intp, types.boolean, like), codegen
 
 
+@lowered(write)
+def _(typing, array, i, value, like):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        number = context.cast(builder, args[2], value, array.dtype)
+        store = builder.store(number, builder.gep(data, [args[1]], inbounds=True))
+        _independent(builder, store, -1, len(leaf_types(like)))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, like), codegen
+
+
 @lowered(flags)
 def _(typing, memory, eight, like):
     def codegen(context, builder, signature, args):
@@ -342,6 +363,15 @@ def _(typing, function, n_lanes, arguments):
         return context.get_dummy_value()
 
     return types.void(function, types.intp, arguments), codegen
+
+
+@lowered(keep_apart)
+def _(typing):
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @lowered(widest_vectors)

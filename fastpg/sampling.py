@@ -10,7 +10,9 @@ from fastpg.checks import readable_errors
 from fastpg.dispatch import distinct, kernel_threads
 from fastpg.lanes import is_recorded, simulate_chunks
 
-_MIN_CHUNKS = 8
+_MIN_CHUNKS = 4
+_GOOD_CHUNKS = 16  # if each has _GOOD_CHUNK trajectories, so that lanes are refilled
+_GOOD_CHUNK = 250
 _MAX_CHUNK = 4096
 _MIN_LARGE_CHUNK = 32  # trajectories, however long: fewer would leave most lanes empty
 _MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for the line above
@@ -27,7 +29,8 @@ def chunk_size(n_trajectories: int, horizon: int) -> int:
     result is bitwise the same for any number of threads.
     """
     size = min(_MAX_CHUNK, max(_MIN_LARGE_CHUNK, _MAX_CHUNK_STEPS // horizon))
-    return max(1, min(size, -(-n_trajectories // _MIN_CHUNKS)))
+    good = max(-(-n_trajectories // _GOOD_CHUNKS), min(_GOOD_CHUNK, -(-n_trajectories // _MIN_CHUNKS)))
+    return max(1, min(size, good))
 
 
 def sample(

@@ -29,6 +29,7 @@ from fastpg.lane_memory import (
     count_leaves,
     filled,
     for_each_lane,
+    keep_apart,
     lanes_for,
     leaf_types,
     leaves_of,
@@ -36,24 +37,26 @@ from fastpg.lane_memory import (
     take,
     widest_vectors,
     words_for,
+    write,
 )
 from fastpg.lanes import as_observation
 from fastpg.random import Rng, next_step, trajectory_rng
-from fastpg.tables import load_from_table
+from fastpg.tables import load_from_table, lookup
 
 EPISODE_BITS = 32
 _LANES_A_THREAD = 2048  # fewer are done before another thread has woken up
 
 
+TERMINATED, TRUNCATED, BEGUN = 1, 2, 4  # the bits of an outcome
+
+
 class Seat(NamedTuple):
-    """What a lane holds: an environment, and what its last step gave."""
+    """What a lane holds: an environment, and what it shows."""
 
     state: Any
     rng: Rng  # of the next step
     time: int
     observation: Any
-    reward: float
-    terminated: bool
 
 
 def action_at(actions, i, like):
@@ -131,12 +134,11 @@ class Buffers(NamedTuple):
     numbers: np.ndarray  # of the next episode
     actions: np.ndarray  # flat
     restart: np.ndarray  # who begins an episode, in place of a step
-    over: np.ndarray  # whose episode has ended
     observations: np.ndarray  # flat
-    final_observations: np.ndarray  # flat; where over, if an episode's last step also begins the next
+    final_observations: np.ndarray  # flat; of who has ended, if the last step of an episode begins the next
     rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
+    outcomes: np.ndarray  # a byte each: TERMINATED | TRUNCATED, or BEGUN
+    outcomes_by_eight: np.ndarray  # the same memory
     kinds: np.ndarray  # of the numbers in a state
 
 
@@ -145,67 +147,69 @@ def _sit(env, key, number):
     """Return an environment at the start of the episode with that number."""
     rng = trajectory_rng(key, number)
     state = env.reset(rng)
-    return Seat(state, next_step(rng), 0, as_observation(env.observe(state)), 0.0, False)
+    return Seat(state, next_step(rng), 0, as_observation(env.observe(state)))
 
 
 @inline
-def _step_seat(lane, env, memory, actions, first, like, like_action):
+def _step_seat(lane, env, memory, actions, restart, rewards, outcomes, first, horizon, like, like_action):
     seat = take(memory, lane, like)
+    begins = lookup(restart, first + lane)
+    # Who begins an episode is stepped with the others, but from a state that has a step, and not for good.
+    state = like.state if begins else seat.state
     action = action_at(actions, first + lane, like_action)
-    state, reward, terminated = env.step(seat.state, action, seat.rng)
-    observation = as_observation(env.observe(state))
-    moved = Seat(state, next_step(seat.rng), seat.time + 1, observation, reward * 1.0, bool(terminated))
-    put(memory, lane, moved, like)
+    state, reward, terminated = env.step(state, action, seat.rng)
+    time = seat.time + 1
+    put(memory, lane, Seat(state, next_step(seat.rng), time, as_observation(env.observe(state))), like)
+    outcome = (TERMINATED if terminated else 0) | (TRUNCATED if time >= horizon else 0)
+    write(rewards, first + lane, 0.0 if begins else reward * 1.0, like)
+    write(outcomes, first + lane, BEGUN if begins else outcome, like)
 
 
 @outline
-def step_seats(env, memory, actions, first, n_lanes, like, like_action):
-    """Step the first `n_lanes` lanes with actions number `first` on."""
+def step_seats(env, memory, actions, restart, rewards, outcomes, first, n_lanes, horizon, like, like_action):
+    """Step the first `n_lanes` lanes, which are environments number `first` on."""
     widest_vectors()
-    for_each_lane(_step_seat, n_lanes, (env, memory, actions, first, like, like_action))
+    arguments = (env, memory, actions, restart, rewards, outcomes, first, horizon, like, like_action)
+    for_each_lane(_step_seat, n_lanes, arguments)
 
 
-@inline
-def _begin_episode(env, buffers, memory, lane, i, like):
-    seat = _sit(env, buffers.keys[i], buffers.numbers[i])
-    buffers.numbers[i] += 1 << EPISODE_BITS
-    put(memory, lane, seat, like)
-    return seat
+@outline
+def _put_at_start(env, memory, lane, key, number, like):
+    """Put an environment into a lane at the start of an episode."""
+    keep_apart()
+    put(memory, lane, _sit(env, key, number), like)
 
 
 @outline
 def _drive_lanes(parcel, memory, first, n_lanes, stepping, same_step, horizon):
     env, like_action, buffers = unpack(parcel)
-    like = _sit(env, buffers.keys[0], 0)
+    # By name, once: every access to an array within a tuple counts a reference.
+    keys, numbers, actions, restart, observations, final, rewards, outcomes, eights, _ = buffers
+    like = _sit(env, keys[0], 0)
     if stepping:
+        step_seats(
+            env, memory, actions, restart, rewards, outcomes, first, n_lanes, horizon, like, like_action
+        )
         for lane in range(n_lanes):
-            if buffers.restart[first + lane]:
-                # All lanes are stepped; this one from a state that has a step, and not for good.
-                put(memory, lane, _sit(env, buffers.keys[first + lane], buffers.numbers[first + lane]), like)
-        step_seats(env, memory, buffers.actions, first, n_lanes, like, like_action)
-    for lane in range(n_lanes):
-        i = first + lane
-        seat = take(memory, lane, like)
-        if buffers.restart[i]:
-            seat = _begin_episode(env, buffers, memory, lane, i, like)
-            buffers.over[i] = False
-        elif stepping:
-            truncated = seat.time >= horizon
-            buffers.rewards[i] = seat.reward
-            buffers.terminated[i] = seat.terminated
-            buffers.truncated[i] = truncated
-            buffers.over[i] = seat.terminated | truncated
-            if same_step & buffers.over[i]:
-                write_observation(buffers.final_observations, i, seat.observation)
-                seat = _begin_episode(env, buffers, memory, lane, i, like)
-        if stepping:
-            write_observation(buffers.observations, i, seat.observation)
-        else:  # a state may have been set from outside
-            write_observation(buffers.observations, i, as_observation(env.observe(seat.state)))
-        if buffers.restart[i]:
-            buffers.rewards[i] = 0.0
-            buffers.terminated[i] = False
-            buffers.truncated[i] = False
+            write_observation(observations, first + lane, take(memory, lane, like).observation)
+    else:
+        for lane in range(n_lanes):
+            outcomes[first + lane] = BEGUN if restart[first + lane] else 0
+            # A state may have been set from outside.
+            observation = as_observation(env.observe(take(memory, lane, like).state))
+            write_observation(observations, first + lane, observation)
+    for eight in range(n_lanes >> 3):
+        if eights[(first >> 3) + eight] == 0:
+            continue
+        for lane in range(8 * eight, 8 * eight + 8):
+            i = first + lane
+            if (outcomes[i] == 0) | ((outcomes[i] != BEGUN) & (not same_step)):
+                continue
+            if outcomes[i] != BEGUN:
+                write_observation(final, i, take(memory, lane, like).observation)
+            _put_at_start(env, memory, lane, keys[i], numbers[i], like)
+            numbers[i] += 1 << EPISODE_BITS
+            write_observation(observations, i, take(memory, lane, like).observation)
 
 
 @kernel
@@ -216,9 +220,10 @@ def drive(env, like_action, memory, lanes, buffers, stepping, same_step, horizon
     """
     write_kinds(buffers.kinds, _sit(env, buffers.keys[0], 0).state)
     parcel = pack((env, like_action, buffers))
+    size = len(buffers.restart)
     for chunk in prange(memory.shape[0]):
         first = chunk * lanes
-        n_lanes = lanes if lanes < len(buffers.over) - first else len(buffers.over) - first
+        n_lanes = lanes if lanes < size - first else size - first
         _drive_lanes(parcel, memory[chunk], first, n_lanes, stepping, same_step, horizon)
 
 
@@ -267,7 +272,9 @@ class Simulator:
         buffer = np.zeros(n_chunks * words + VECTOR)
         start = (-(buffer.ctypes.data >> 3)) % VECTOR
         self._memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)
-        self._threads = min(threads or 2**31, max(1, size // _LANES_A_THREAD))
+        most = numba.get_num_threads()
+        threads = min(threads or most, most, max(1, size // _LANES_A_THREAD))
+        self._threads = None if threads == most > 1 else threads  # None: as Numba is set
         self._keys = np.zeros(size, np.uint64)
         self._numbers = np.arange(size, dtype=np.int64)
         self._over = np.ones(size, np.bool_)
@@ -278,6 +285,10 @@ class Simulator:
             if self._width
             else np.full(size, getattr(space, "start", 0), np.int64)
         )
+
+        self._flat_actions = self._actions.reshape(-1)
+        self._env = distinct(env)
+        self._compiled = False
 
     @property
     def over(self):
@@ -294,7 +305,9 @@ class Simulator:
         self._restart[...] = True
         if where is not None:
             self._restart[: self.n] = where
-        return self._drive(False)[0]
+        observations = self._drive(False)[0]
+        self._over &= ~self._restart
+        return observations
 
     def step(self, actions, autoreset):
         """Step all environments.
@@ -314,29 +327,39 @@ class Simulator:
         observations = np.empty((self._size, *self._observation_shape), self._dtype)
         final = np.empty_like(observations) if self.same_step else observations
         rewards = np.empty(self._size)
-        terminated, truncated = np.empty((2, self._size), np.bool_)
+        outcomes = np.empty(self._size, np.uint8)
         buffers = Buffers(
             self._keys,
             self._numbers,
-            self._actions.reshape(-1),
+            self._flat_actions,
             self._restart,
-            self._over,
             observations.reshape(-1),
             final.reshape(-1),
             rewards,
-            terminated,
-            truncated,
+            outcomes,
+            outcomes.view(np.uint64),
             self._kinds,
         )
-        settings = self._memory, self._lanes, buffers, stepping, self.same_step, self.horizon
-        if self._threads == 1:  # no parallel region: faster, and safe after a fork
-            with readable_errors(self.env):
-                drive_on_one_thread(distinct(self.env), self._like_action, *settings)
+        arguments = (self._memory, self._lanes, buffers, stepping, self.same_step, self.horizon)
+        if self._compiled:
+            self._run(arguments)
         else:
-            with kernel_threads(self._threads), readable_errors(self.env):
-                drive(distinct(self.env), self._like_action, *settings)
+            with readable_errors(self.env):
+                self._run(arguments)
+            self._compiled = True
         n = self.n
+        terminated = (outcomes & TERMINATED).view(np.bool_)
+        truncated = np.not_equal(outcomes & TRUNCATED, 0)
+        if stepping:
+            np.logical_or(terminated, truncated, out=self._over)
         return observations[:n], final[:n], rewards[:n], terminated[:n], truncated[:n]
+
+    def _run(self, arguments):
+        if self._threads == 1:  # no parallel region: faster, and safe after a fork
+            drive_on_one_thread(self._env, self._like_action, *arguments)
+        else:
+            with kernel_threads(self._threads):
+                drive(self._env, self._like_action, *arguments)
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""

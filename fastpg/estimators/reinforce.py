@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.dispatch import plain_kernel
 
 GROUPS = 16
 BASELINES = ("none", "mean", "optimal")
@@ -92,21 +93,28 @@ class ScoresAndReturns(NamedTuple):
         group[5 * n + 3] += 1.0
 
 
-def _referred_to(reference, totals):
-    """`totals`, shape (..., 5p + 5), with every row's c moved to `reference`."""
-    moved = totals.copy()
-    p = (totals.shape[-1] - 5) // 5
-    s, sd, s2, s2d, s2d2 = np.moveaxis(moved[..., : 5 * p].reshape(*totals.shape[:-1], 5, p), -2, 0)
-    d, d2, _, count, c = np.moveaxis(moved[..., 5 * p :], -1, 0)
-    shift = np.where(count > 0, c - reference, 0.0)
-    d2 += shift * (2 * d + shift * count)
-    d += shift * count
-    c[...] = reference
-    shift = shift[..., np.newaxis]
-    s2d2 += shift * (2 * s2d + shift * s2)
-    s2d += shift * s2
-    sd += shift * s
-    return moved
+@plain_kernel
+def add_referred(sums, totals):
+    """Add totals of chunks to `sums`, one after the other, each with its rows' c moved to that of `sums`."""
+    p = (sums.shape[1] - 5) // 5
+    for chunk in range(totals.shape[0]):
+        for group in range(totals.shape[1]):
+            row, total = totals[chunk, group], sums[group]
+            count, reference = row[5 * p + 3], total[5 * p + 4]
+            shift = row[5 * p + 4] - reference if count > 0.0 else 0.0
+            for k in range(p):
+                s, sd, s2 = row[k], row[p + k], row[2 * p + k]
+                s2d, s2d2 = row[3 * p + k], row[4 * p + k]
+                total[k] += s
+                total[p + k] += sd + shift * s
+                total[2 * p + k] += s2
+                total[3 * p + k] += s2d + shift * s2
+                total[4 * p + k] += s2d2 + shift * (2.0 * s2d + shift * s2)
+            d, d2 = row[5 * p], row[5 * p + 1]
+            total[5 * p] += d + shift * count
+            total[5 * p + 1] += d2 + shift * (2.0 * d + shift * count)
+            total[5 * p + 2] += row[5 * p + 2]
+            total[5 * p + 3] += count
 
 
 class REINFORCE(NamedTuple):
@@ -134,7 +142,8 @@ class REINFORCE(NamedTuple):
 
     def totals_shape(self, n_parameters):
         """Return the shape of the totals: groups (fewer where each is large) by columns."""
-        return (GROUPS if n_parameters <= 256 else GROUPS // 4), 5 * n_parameters + 5
+        groups = GROUPS if n_parameters <= 256 else GROUPS // 4
+        return (groups if self.baseline == "optimal" else 1), 5 * n_parameters + 5
 
     def merge(self, sums, totals):
         """Return `sums` (None at first) and the `totals` of further chunks, shape (chunks, *totals_shape).
@@ -143,13 +152,9 @@ class REINFORCE(NamedTuple):
         """
         if sums is None:
             first = totals[0]
-            seen = first[:, -2] > 0
-            sums = np.zeros_like(first)
-            sums[:, -1] = first[np.argmax(seen), -1]
-        reference = sums[0, -1]
-        for chunk in _referred_to(reference, totals):
-            sums += chunk
-        sums[:, -1] = reference
+            sums = np.zeros(first.shape)
+            sums[:, -1] = first[np.argmax(first[:, -2] > 0.0), -1]
+        add_referred(sums, totals)
         return sums
 
     def gradient(self, totals, n):

@@ -95,6 +95,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if length != (len(space.spaces) if isinstance(space, Tuple) else int(np.prod(space.shape or ()))):
             raise ValueError(f"observation_space={space}: observe returns {length} numbers")
         self._seeds: tuple[int, ...] | None = None
+        self._autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
         self._begun = False
         self._twin: Any = None
 
@@ -140,14 +141,14 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if not self._begun:
             raise gymnasium.error.ResetNeeded("call reset before step")
         actions = self._check_actions(actions)
-        autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
+        autoreset = self._autoreset
         if not autoreset and self._simulator.over.any():
             raise AssertionError(
                 "an episode is over: reset(options={'reset_mask': terminated | truncated}) before step"
             )
         observations, final, rewards, terminated, truncated = self._simulator.step(actions, autoreset)
         infos: dict[str, Any] = {}
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and (over := self._simulator.over).any():
+        if self._simulator.same_step and (over := self._simulator.over).any():
             last = _single_observations(self.single_observation_space, final[over])
             final_obs = np.full(self.num_envs, None, dtype=object)
             final_obs[over] = np.fromiter(last, object, len(last))
@@ -211,7 +212,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         right = array.shape == (self.num_envs, *space.shape)
         if isinstance(space, Discrete):
             first, last = space.start, space.start + space.n - 1
-            right = right and array.dtype.kind in "iu" and first <= array.min() and array.max() <= last
+            right = right and array.dtype.kind in "iu"
+            right = right and first <= np.minimum.reduce(array) and np.maximum.reduce(array) <= last
             allowed = f"{self.num_envs} integers from {first} to {last}"
         else:  # beyond the bounds the environment clips, as Gymnasium's do
             right = right and array.dtype.kind in "fiu" and np.isfinite(array).all()

@@ -1,0 +1,202 @@
+"""The REINFORCE gradient of a linear policy by gymnax and JAX, to compare with; imports nothing of fastpg.
+
+``XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m bench.gymnax_gradient ID THETA`` with θ as
+fastpg has it (JSON): keeps the fastest of what it tries, and prints a line of JSON: its gradient and mean
+return with standard errors, what was tried, the time to compile. Then each line that it reads, a number
+of seconds, it answers by the steps and the seconds that gradients took for so long.
+
+Jitted, vmapped over lanes and mapped over the XLA devices, in float32. The score of a step is the automatic
+derivative of its log-probability; a lane adds them up and multiplies by the return at its end. (Recording
+the trajectories and differentiating them at once was slower or no faster.) Actions are drawn for all lanes
+from one key, which is faster than a key a lane. Tried, the first two with the first number of lanes, then
+the faster with each number:
+
+* `resetting`: gymnax's `step`, which resets. Unfinished episodes are carried over into the next call, so
+  every step counts.
+* `masked`: `step_env`, which does not, from start to horizon; the steps after an episode's end do not count.
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import sys
+import time
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Linear:
+    """fastpg's SoftmaxLinear, or for a continuous action its GaussianLinear with a learned log σ."""
+
+    def __init__(self, env, params):
+        self.n_observations = env.observation_space(params).shape[0]
+        self.continuous = not hasattr(env.action_space(params), "n")
+        self.rows = 1 if self.continuous else env.num_actions
+
+    def outputs(self, theta, observation):
+        """Return the logits, or the mean."""
+        width = self.n_observations + 1
+        weights = theta[: self.rows * width].reshape(self.rows, width)
+        return weights[:, :-1] @ observation + weights[:, -1]
+
+    def sample(self, theta, observations, key):
+        """Return an action for each lane."""
+        outputs = jax.vmap(self.outputs, (None, 0))(theta, observations)
+        if self.continuous:
+            return outputs[:, 0] + jnp.exp(theta[-1]) * jax.random.normal(key, (len(outputs),))
+        return jax.random.categorical(key, outputs)
+
+    def log_prob(self, theta, observation, action):
+        """Return the log-probability of an action, less what does not depend on θ."""
+        outputs = self.outputs(theta, observation)
+        if self.continuous:
+            return -0.5 * ((action - outputs[0]) * jnp.exp(-theta[-1])) ** 2 - theta[-1]
+        return jax.nn.log_softmax(outputs)[action]
+
+    def scores(self, theta, observations, actions):
+        """Return the derivative of `log_prob` for each lane."""
+        return jax.vmap(jax.grad(self.log_prob), (None, 0, 0))(theta, observations, actions)
+
+
+def start(env, params, n_lanes, theta, key):
+    """Return fresh lanes: observation, state, score so far, return so far."""
+    observations, states = jax.vmap(env.reset, (0, None))(jax.random.split(key, n_lanes), params)
+    return observations, states, jnp.zeros((n_lanes, len(theta))), jnp.zeros(n_lanes)
+
+
+def resetting(env, params, policy, n_lanes, theta, lanes, key):
+    """Step all lanes `horizon` times; return them, and the sums over the episodes that ended."""
+
+    def step(carry, key):
+        (observations, states, scores, returns), (gradient, total, ended) = carry
+        key_actions, key_steps = jax.random.split(key)
+        actions = policy.sample(theta, observations, key_actions)
+        scores += policy.scores(theta, observations, actions)
+        observations, states, rewards, terminated, truncated, _ = jax.vmap(env.step, (0, 0, 0, None))(
+            jax.random.split(key_steps, n_lanes), states, actions, params
+        )
+        returns += rewards
+        over = terminated | truncated
+        finished = jnp.where(over, returns, 0.0)
+        sums = gradient + finished @ scores, total + finished.sum(), ended + over.sum()
+        scores = jnp.where(over[:, None], 0.0, scores)
+        return ((observations, states, scores, jnp.where(over, 0.0, returns)), sums), None
+
+    sums = jnp.zeros_like(theta), 0.0, 0
+    horizon = params.max_steps_in_episode
+    (lanes, (gradient, total, ended)), _ = jax.lax.scan(step, (lanes, sums), jax.random.split(key, horizon))
+    return lanes, (gradient, total, ended, n_lanes * horizon)
+
+
+def masked(env, params, policy, n_lanes, theta, lanes, key):
+    """Run one trajectory in each lane; return the lanes as they came, and the sums."""
+
+    def step(carry, key):
+        (observations, states, scores, returns), alive, n_steps = carry
+        actions = policy.sample(theta, observations, key)
+        scores += alive[:, None] * policy.scores(theta, observations, actions)
+        observations, states, rewards, terminated, _ = jax.vmap(env.step_env, (None, 0, 0, None))(
+            key,
+            states,
+            actions,
+            params,  # none of these environments' steps is random
+        )
+        lanes = observations, states, scores, returns + alive * rewards
+        return (lanes, alive & ~terminated, n_steps + alive.sum()), None
+
+    key_start, key = jax.random.split(key)
+    carry = start(env, params, n_lanes, theta, key_start), jnp.ones(n_lanes, bool), 0
+    keys = jax.random.split(key, params.max_steps_in_episode)
+    ((_, _, scores, returns), _, n_steps), _ = jax.lax.scan(step, carry, keys)
+    return lanes, (returns @ scores, returns.sum(), n_lanes, n_steps)
+
+
+class Gradient:
+    """Gradients on all devices with a number of lanes; compiled when made."""
+
+    def __init__(self, form, name, theta, n_lanes):
+        env, params = gymnax.make(name)
+        self.n_devices = jax.local_device_count()
+        self.keys = jax.random.key(0)
+        self.theta = jnp.asarray(theta, jnp.float32)
+        n = n_lanes // self.n_devices
+        run = functools.partial(form, env, params, Linear(env, params), n)
+        begin = functools.partial(start, env, params, n)
+        self.lanes = jax.pmap(begin, in_axes=(None, 0))(self.theta, self._split())
+        started = time.perf_counter()
+        parallel = jax.pmap(run, in_axes=(None, 0, 0), donate_argnums=1)
+        self.run = parallel.lower(self.theta, self.lanes, self._split()).compile()
+        self.compile_seconds = time.perf_counter() - started
+        self()
+
+    def __call__(self):
+        """Return the sums of one call on each device: scores times returns, returns, episodes, steps."""
+        self.lanes, sums = self.run(self.theta, self.lanes, self._split())
+        return jax.block_until_ready(sums)
+
+    def timed(self, seconds):
+        """Return the steps and the seconds of as many calls as fit."""
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            steps += int(self()[3].sum())
+        return steps, time.perf_counter() - started
+
+    def speed(self):
+        """Return M steps/s."""
+        steps, seconds = self.timed(0.5)
+        return steps / seconds / 1e6
+
+    def _split(self):
+        self.keys, key = jax.random.split(self.keys)
+        return jax.random.split(key, self.n_devices)
+
+
+def estimate(gradient, n_calls):
+    """Return the gradient and then the mean return, and the standard errors of both: shape (P + 1,) each."""
+    gradient.keys = jax.random.key(1)  # whatever was timed before
+    calls = [[np.asarray(x) for x in gradient()] for _ in range(n_calls)]  # a row for each device
+    per_call = np.concatenate([np.column_stack([scores, returns]) for scores, returns, _, _ in calls])
+    episodes = np.concatenate([ended for _, _, ended, _ in calls])[:, np.newaxis]
+    mean = per_call.sum(axis=0) / episodes.sum()
+    residuals = (per_call - mean * episodes) / episodes.mean()  # of a ratio of two sums
+    return mean, residuals.std(axis=0, ddof=1) / np.sqrt(len(residuals))
+
+
+def main():
+    """Choose the form and the batch size, check, and answer."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("id")
+    parser.add_argument("theta", type=json.loads)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1024, 256, 4096, 16384])
+    parser.add_argument("--calls", type=int, default=40, help="gradients for the standard errors")
+    arguments = parser.parse_args()
+    id, theta, lanes = arguments.id, arguments.theta, arguments.lanes
+
+    made = {(form, lanes[0]): Gradient(form, id, theta, lanes[0]) for form in (resetting, masked)}
+    speeds = {key: made[key].speed() for key in made}
+    form, _ = max(speeds, key=speeds.__getitem__)
+    mean, error = estimate(made[form, lanes[0]], arguments.calls)
+    for n in lanes[1:]:
+        made[form, n] = Gradient(form, id, theta, n)
+        speeds[form, n] = made[form, n].speed()
+    best = max(speeds, key=speeds.__getitem__)
+    answer = {
+        "versions": f"gymnax {importlib.metadata.version('gymnax')}, jax {jax.__version__}",
+        "devices": jax.local_device_count(),
+        "mean": mean.tolist(),
+        "standard_error": error.tolist(),
+        "best": f"{best[0].__name__}, {best[1]:,} lanes",
+        "tried": {f"{form.__name__}, {n:,} lanes": speed for (form, n), speed in speeds.items()},
+        "compile_seconds": made[best].compile_seconds,
+    }
+    print(json.dumps(answer), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(made[best].timed(float(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
