@@ -31,12 +31,13 @@ def check_environment(env: Any) -> None:
 
 def check_policy(policy: Any, env: Any) -> None:
     """Raise TypeError unless `policy` has a policy's methods, ValueError unless it is one for `env`."""
+    pair: Any = (type(policy), policy, type(env), env)
     try:
-        _check_pair(type(policy), policy, type(env), env)
+        _check_pair(*pair)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        _check_pair.__wrapped__(type(policy), policy, type(env), env)  # an environment with arrays
+        _check_pair.__wrapped__(*pair)  # an environment with arrays
 
 
 @lru_cache(256)
