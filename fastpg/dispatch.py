@@ -9,7 +9,6 @@ can be cached on disk.
 
 import threading
 import types as python_types
-from contextlib import contextmanager
 from functools import wraps
 
 import numba
@@ -205,18 +204,22 @@ def _compiled_kernel(function, parallel):
 _kernel_lock = threading.Lock()
 
 
-@contextmanager
-def kernel_threads(threads):
+class kernel_threads:
     """Within it, kernels run on at most that many threads (None: as many as Numba is set to use)."""
-    with _kernel_lock:
-        before = None if threads is None else numba.get_num_threads()
-        if before is not None:
-            numba.set_num_threads(min(threads, before))
-        try:
-            yield
-        finally:
-            if before is not None:
-                numba.set_num_threads(before)
+
+    def __init__(self, threads):
+        self.threads = threads
+
+    def __enter__(self):
+        _kernel_lock.acquire()
+        if self.threads is not None:
+            self.before = numba.get_num_threads()
+            numba.set_num_threads(min(self.threads, self.before))
+
+    def __exit__(self, *error):
+        if self.threads is not None:
+            numba.set_num_threads(self.before)
+        _kernel_lock.release()
 
 
 # The type of a NamedTuple without fields has length 0 and would count as false where Numba asks whether

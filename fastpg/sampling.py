@@ -22,6 +22,9 @@ _MAX_TOTALS = 2**26
 _MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
+_compiled: set = set()  # kinds of environment, policy and accumulator that have been
+
+
 def chunk_size(n_trajectories: int, horizon: int) -> int:
     """Return how many trajectories one thread simulates in a go.
 
@@ -55,23 +58,30 @@ def sample(
         block = min(block, n_chunks - done)
         totals = np.zeros((block, *shape))
         n_steps = np.zeros(block, np.int64)
-        with kernel_threads(threads), readable_errors(env, policy):
-            started = time.perf_counter()
-            simulate_chunks(
-                distinct(env),
-                distinct(policy),
-                parameters,
-                accumulator,
-                horizon,
-                np.uint64(seed),
-                first_trajectory,
-                done * size,
-                n_trajectories,
-                size,
-                totals,
-                n_steps,
-            )
-            seconds = time.perf_counter() - started
+        arguments = (
+            distinct(env),
+            distinct(policy),
+            parameters,
+            accumulator,
+            horizon,
+            np.uint64(seed),
+            first_trajectory,
+            done * size,
+            n_trajectories,
+            size,
+            totals,
+            n_steps,
+        )
+        kinds = type(env), type(policy), type(accumulator)
+        started = time.perf_counter()
+        with kernel_threads(threads):
+            if kinds in _compiled:
+                simulate_chunks(*arguments)
+            else:
+                with readable_errors(env, policy):
+                    simulate_chunks(*arguments)
+                _compiled.add(kinds)
+        seconds = time.perf_counter() - started
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())
         largest = min(_MAX_BLOCK, max(_MIN_CHUNKS, _MAX_TOTALS // totals[0].nbytes))

@@ -162,7 +162,7 @@ class REINFORCE(NamedTuple):
         p = (totals.shape[1] - 5) // 5
         reference = totals[0, -1]
         sums = totals[:, : 5 * p].reshape(len(totals), 5, p)
-        s, sd, s2, s2d, s2d2 = sums.sum(axis=0)
+        s, sd, s2, s2d, s2d2 = sums.sum(axis=0) if len(sums) > 1 else sums[0]
         if self.baseline == "none":
             x = sd + reference * s
             return _mean_and_error(x, s2d2 + 2 * reference * s2d + reference**2 * s2, n)
