@@ -755,6 +755,24 @@ def twin_picture(env, state):
     return picture
 
 
+@pytest.mark.parametrize(
+    "id", [id for id, spec in fastpg.registry.items() if hasattr(spec.environment_class(), "render_state")]
+)
+def test_everything_gymnasium_draws_is_drawn(id, monkeypatch):
+    """A picture of each state, by Gymnasium's renderer; another state makes another one."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gymnasium.make(f"fastpg:fastpg/{id}", render_mode="rgb_array").unwrapped
+    pictures = []
+    for seed in range(6):
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+        env.step(env.action_space.sample())
+        pictures.append(env.render())
+    env.close()
+    assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in pictures)
+    assert any(not np.array_equal(pictures[0], picture) for picture in pictures[1:])
+
+
 def test_pictures_are_gymnasiums_of_the_same_state(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     env = CartPole()
