@@ -284,8 +284,11 @@ def _compile_notice():
     """Say so when a kernel is compiled: the first run of its kind takes seconds."""
 
     class Notice(logging.Handler):
+        given = False  # there is more than one kernel
+
         def emit(self, record):
-            if record.getMessage().startswith("compiling"):
+            if record.getMessage().startswith("compiling") and not self.given:
+                self.given = True
                 console.print("compiling for this machine (once; the kernel is kept for the next time)")
 
     logger, handler = logging.getLogger("fastpg"), Notice()
