@@ -40,6 +40,14 @@ def softmax(logits):
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+def log_softmax_at(logits, index):
+    """Return ``l_i - log Σ_b exp(l_b)``, shape (...), for i = `index`; ordinary Python only."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    chosen = np.broadcast_to(index, logits.shape[:-1])
+    normaliser = np.log(np.exp(logits).sum(axis=-1))
+    return np.take_along_axis(logits, chosen[..., np.newaxis], -1)[..., 0] - normaliser
+
+
 def indicator_minus(index, x):
     """Return ``1{a = index} - x_a``, shape (..., A)."""
     x = np.asarray(x)

@@ -87,11 +87,9 @@ class SoftmaxLinear(NamedTuple):
 
     def log_prob(self, theta, observation, action):
         """Return log π_θ(action | observation), shape (...); ordinary Python only."""
-        logits = vectors.affine(theta, observation)
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        chosen = np.broadcast_to(np.asarray(action) - self.first_action, logits.shape[:-1])
-        normaliser = np.log(np.exp(logits).sum(axis=-1))
-        return np.take_along_axis(logits, chosen[..., np.newaxis], -1)[..., 0] - normaliser
+        return vectors.log_softmax_at(
+            vectors.affine(theta, observation), np.asarray(action) - self.first_action
+        )
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters).

@@ -101,11 +101,9 @@ class SoftmaxTabular(NamedTuple):
 
     def log_prob(self, theta, observation, action):
         """Return log π_θ(action | observation), shape (...); ordinary Python only."""
-        logits = self.preferences(theta, observation)
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        chosen = np.broadcast_to(np.asarray(action) - self.first_action, logits.shape[:-1])
-        normaliser = np.log(np.exp(logits).sum(axis=-1))
-        return np.take_along_axis(logits, chosen[..., np.newaxis], -1)[..., 0] - normaliser
+        return vectors.log_softmax_at(
+            self.preferences(theta, observation), np.asarray(action) - self.first_action
+        )
 
     def factor(self, theta, observation, action):
         """Return what is not zero of the score, 1{a = action} − π_θ(a | observation), shape (..., A)."""
