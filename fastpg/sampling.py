@@ -52,8 +52,8 @@ def sample(
     if recorded:
         _check_record(policy, horizon)
     done = 0
-    small = _MIN_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
-    block = _MIN_CHUNKS if small else threads or numba.get_num_threads()
+    small = _GOOD_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
+    block = _GOOD_CHUNKS if small else threads or numba.get_num_threads()
     while done < n_chunks:
         block = min(block, n_chunks - done)
         totals = np.zeros((block, *shape))
