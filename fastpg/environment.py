@@ -34,6 +34,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from fastpg.interop.registration import register_with_gymnasium
 from fastpg.random import seed_key, trajectory_rng
@@ -146,7 +147,11 @@ def observation_length(env: Any) -> int:
     """
     key = type(env), tuple(value.shape for value in env if isinstance(value, np.ndarray))
     if key not in _observation_lengths:
-        observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
+        try:  # NumPy's numbers, for which nothing has to be compiled
+            state = env.reset(np.random.default_rng(0))
+        except NumbaError:  # they went into a compiled function
+            state = env.reset(trajectory_rng(seed_key(0), 0))
+        observation = env.observe(state)
         _observation_lengths[key] = len(observation) if isinstance(observation, tuple) else 0
     return _observation_lengths[key]
 
