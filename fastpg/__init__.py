@@ -4,7 +4,8 @@ from fastpg import exact
 from fastpg.checks import check_env
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
-from fastpg.estimators.estimate import Estimate, policy_gradient
+from fastpg.estimators.estimate import Estimate
+from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec

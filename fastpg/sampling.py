@@ -8,7 +8,8 @@ import numpy as np
 
 from fastpg.checks import readable_errors
 from fastpg.dispatch import distinct, kernel_threads
-from fastpg.lanes import is_recorded, simulate_chunks
+from fastpg.lanes import simulate_chunks
+from fastpg.scores import is_recorded
 
 _MIN_CHUNKS = 4
 _GOOD_CHUNKS = 16  # if each has _GOOD_CHUNK trajectories, so that lanes are refilled

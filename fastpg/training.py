@@ -19,7 +19,8 @@ from fastpg.arguments import (
     check_theta,
     check_threads,
 )
-from fastpg.estimators.estimate import Estimate, policy_gradient
+from fastpg.estimators.estimate import Estimate
+from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.optimizers import Adam, learning_rate_at
 from fastpg.runs import HISTORY, Run, encode

@@ -1,0 +1,200 @@
+"""The score of a trajectory: carried along in the lane, or recorded and put together at the end.
+
+A policy with few parameters has its score added up step by step (`running_score`). One with `factor` and
+`spread` has too many to carry along: for each step the lane notes the observation and the `factor` of the
+score, from which `spread` makes the score when the trajectory is complete.
+"""
+
+import numpy as np
+from numba import types
+
+from fastpg import vectors
+from fastpg.dispatch import compiled_form
+from fastpg.lane_memory import lane_count
+
+
+def running_score(policy, theta, observation, action):
+    """Return what is added up of the score: ``policy.running_score``, all of it, or nothing if recorded."""
+    if is_recorded(policy):
+        return vectors.nothing()
+    if hasattr(policy, "running_score"):
+        return policy.running_score(theta, observation, action)
+    return policy.score(theta, observation, action)
+
+
+def whole_score(policy, theta, running):
+    """Return the score from its `running_score`."""
+    return policy.whole_score(theta, running) if hasattr(policy, "whole_score") else running
+
+
+@compiled_form(running_score)
+def _(policy, theta, observation, action):
+    if is_recorded(policy.instance_class):
+        return lambda policy, theta, observation, action: vectors.nothing()
+    if hasattr(policy.instance_class, "running_score"):
+        return lambda policy, theta, observation, action: policy.running_score(theta, observation, action)
+    return lambda policy, theta, observation, action: policy.score(theta, observation, action)
+
+
+@compiled_form(whole_score)
+def _(policy, theta, running):
+    if hasattr(policy.instance_class, "whole_score"):
+        return lambda policy, theta, running: policy.whole_score(theta, running)
+    return lambda policy, theta, running: running
+
+
+def is_recorded(policy):
+    """Whether a policy's trajectories are recorded."""
+    return hasattr(policy, "spread")
+
+
+def is_scored(accumulator):
+    """Whether an accumulator looks at scores: then it has a method `acted`."""
+    return hasattr(accumulator, "acted")
+
+
+def acted(accumulator, policy, theta, trace, observation, action):
+    """Return the trace after an action."""
+    if not is_scored(accumulator):
+        return trace
+    return accumulator.acted(trace, running_score(policy, theta, observation, action))
+
+
+@compiled_form(acted)
+def _(accumulator, policy, theta, trace, observation, action):
+    if not is_scored(accumulator.instance_class):
+        return lambda accumulator, policy, theta, trace, observation, action: trace
+
+    def acted(accumulator, policy, theta, trace, observation, action):
+        return accumulator.acted(trace, running_score(policy, theta, observation, action))
+
+    return acted
+
+
+def new_factor(policy, theta, observation, action):
+    """Return ``policy.factor``, or nothing."""
+    return policy.factor(theta, observation, action) if is_recorded(policy) else vectors.nothing()
+
+
+def new_record(policy, theta, accumulator, like, observation, horizon):
+    """Return memory for the observations and factors of `lane_count` trajectories, and for one score."""
+    if not (is_recorded(policy) and is_scored(accumulator)):
+        return None
+    size = lane_count(like) * horizon
+    observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
+    return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+
+
+def write_record(record, lane, horizon, trajectory, observation):
+    """Note an observation and the factor of the action that followed."""
+    if record is not None:
+        observations, factors, _, _ = record
+        step = lane * horizon + trajectory.time
+        n, m = np.size(observation), len(trajectory.factor)
+        observations[step * n : (step + 1) * n] = observation
+        factors[step * m : (step + 1) * m] = trajectory.factor
+
+
+def move_record(record, source, lane, horizon, trajectory, observation):
+    """Move what is noted of a trajectory to another lane."""
+    if record is not None:
+        for numbers, width in zip(record[:2], (np.size(observation), len(trajectory.factor)), strict=True):
+            n, old, new = trajectory.time * width, source * horizon * width, lane * horizon * width
+            numbers[new : new + n] = numbers[old : old + n]
+
+
+def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    """Return the score of a finished trajectory, carried along or recorded, if the accumulator wants it."""
+    if not is_scored(accumulator):
+        return vectors.nothing()
+    if record is None:
+        return whole_score(policy, theta, trajectory.trace.score)
+    observations, factors, score, starts = record
+    n, m = np.size(observation), len(trajectory.factor)
+    width = 0
+    for time in range(trajectory.time):
+        step = lane * horizon + time
+        seen = observations[step * n : (step + 1) * n]
+        seen = seen if np.ndim(observation) else int(seen[0])
+        starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
+    return vectors.Sparse(score, starts, trajectory.time, width)
+
+
+@compiled_form(new_factor)
+def _(policy, theta, observation, action):
+    if is_recorded(policy.instance_class):
+        return lambda policy, theta, observation, action: policy.factor(theta, observation, action)
+    return lambda policy, theta, observation, action: vectors.nothing()
+
+
+@compiled_form(new_record)
+def _(policy, theta, accumulator, like, observation, horizon):
+    if not (is_recorded(policy.instance_class) and is_scored(accumulator.instance_class)):
+        return lambda policy, theta, accumulator, like, observation, horizon: None
+
+    def new_record(policy, theta, accumulator, like, observation, horizon):
+        size = lane_count(like) * horizon
+        observations = np.empty(size * vectors.n_components(observation))
+        factors = np.empty(size * len(like.factor))
+        return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+
+    return new_record
+
+
+@compiled_form(write_record)
+def _(record, lane, horizon, trajectory, observation):
+    if isinstance(record, types.NoneType):
+        return lambda record, lane, horizon, trajectory, observation: None
+
+    def write_record(record, lane, horizon, trajectory, observation):
+        observations, factors, _, _ = record
+        step = lane * horizon + trajectory.time
+        vectors.store(observations, step * vectors.n_components(observation), observation)
+        vectors.store(factors, step * len(trajectory.factor), trajectory.factor)
+
+    return write_record
+
+
+@compiled_form(move_record)
+def _(record, source, lane, horizon, trajectory, observation):
+    if isinstance(record, types.NoneType):
+        return lambda record, source, lane, horizon, trajectory, observation: None
+
+    def move_record(record, source, lane, horizon, trajectory, observation):
+        observations, factors, _, _ = record
+        n = vectors.n_components(observation)
+        for k in range(trajectory.time * n):
+            observations[lane * horizon * n + k] = observations[source * horizon * n + k]
+        m = len(trajectory.factor)
+        for k in range(trajectory.time * m):
+            factors[lane * horizon * m + k] = factors[source * horizon * m + k]
+
+    return move_record
+
+
+@compiled_form(final_score)
+def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    if not is_scored(accumulator.instance_class):
+
+        def no_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return vectors.nothing()
+
+        return no_score
+    if isinstance(record, types.NoneType):
+
+        def carried_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return whole_score(policy, theta, trajectory.trace.score)
+
+        return carried_score
+
+    def recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        observations, factors, score, starts = record
+        width = 0
+        for time in range(trajectory.time):
+            step = lane * horizon + time
+            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
+            factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
+            starts[time], width = policy.spread(score, seen, factor, 1.0)
+        return vectors.Sparse(score, starts, trajectory.time, width)
+
+    return recorded_score
