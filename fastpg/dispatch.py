@@ -13,7 +13,8 @@ from functools import wraps
 
 import numba
 import numpy as np
-from numba import types
+from llvmlite import ir
+from numba import prange, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed
@@ -31,6 +32,9 @@ from fastpg.cache import KernelCache
 # Never nnan or ninf: a NaN must stay visible (they delete isnan, numba#2919). No reassoc: it may
 # cancel the compensated sums of simd.py once they are inlined.
 FASTMATH = {"contract", "nsz", "arcp"}
+
+
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _c_arithmetic(function):
@@ -61,14 +65,17 @@ exact = _preset(forceinline=True, fastmath=False)
 inline = _preset(forceinline=True, fastmath=FASTMATH)
 """Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""
 
-outline = _preset(fastmath=FASTMATH)
-"""Functions that are called and not inlined."""
+inner = _preset(forceinline=True, fastmath=FASTMATH, **_NO_WRAPPERS)
+"""The same for functions that only compiled code calls: without their wrappers for Python they compile faster."""
+
+outline = _preset(fastmath=FASTMATH, **_NO_WRAPPERS)
+"""Functions that compiled code calls and that are not inlined."""
 
 
 def compiled_form(function, options=None):
     """Decorate an overload: what `function`, ordinary Python, is in compiled code; inlined like `inline`."""
     options = options or {"forceinline": True, "error_model": "numpy", "fastmath": FASTMATH}
-    return overload(function, jit_options=options)
+    return overload(function, jit_options=options | _NO_WRAPPERS)
 
 
 def compiled_as(function):
@@ -183,21 +190,63 @@ def plain_kernel(function):
     return _c_arithmetic(function) if numba.config.DISABLE_JIT else _compiled_kernel(function, parallel=False)
 
 
-def serial_kernel(parallel_kernel, name):
-    """The same kernel without a parallel region, under a name of its own."""
-    if numba.config.DISABLE_JIT:
-        return parallel_kernel
-    function = parallel_kernel.py_func
-    function = python_types.FunctionType(function.__code__, function.__globals__, name)
-    function.__qualname__ = name
-    return _compiled_kernel(function, parallel=False)
-
-
 def _compiled_kernel(function, parallel):
     options = {"error_model": "numpy", "nogil": True, "fastmath": FASTMATH}
     dispatcher = numba.njit(parallel=parallel, **options)(function)
     dispatcher._cache = KernelCache(function)
     return dispatcher
+
+
+def in_parallel(function, parcel, n):
+    """Call ``function(parcel, i)`` for i = 0, ..., n - 1, on all threads; in a `plain_kernel`.
+
+    Numba compiles everything within its own parallel region four times over. Here the region knows `function`
+    by its address alone, and is compiled once for all kernels.
+    """
+    for i in range(n):
+        function(parcel, i)
+
+
+def _call_at(address, parcel, i):
+    """Call the compiled function at an address."""
+
+
+@kernel
+def _call_in_parallel(address, parcel, n):
+    for i in prange(n):
+        _call_at(address, parcel, i)
+
+
+@lowered(_call_at)
+def _(typing, address, parcel, i):
+    def codegen(context, builder, signature, args):
+        arguments = (types.voidptr, types.intp)
+        kind = context.call_conv.get_function_type(types.none, arguments)
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        values = [builder.inttoptr(args[1], cgutils.voidptr_t), args[2]]
+        status, _ = context.call_conv.call_function(builder, function, types.none, arguments, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@lowered(in_parallel)
+def _(typing, function, parcel, n):
+    region = typing.resolve_value_type(_call_in_parallel)
+    call_region = region.get_call_type(typing, (types.intp,) * 3, {})
+    call_function = function.get_call_type(typing, (parcel, types.intp), {})
+
+    def codegen(context, builder, signature, args):
+        compiled = function.dispatcher.overloads[call_function.args]
+        context.add_linking_libs([compiled.library])
+        address = context.declare_function(builder.module, compiled.fndesc)
+        places = [builder.ptrtoint(place, ir.IntType(64)) for place in (address, args[1])]
+        context.get_function(region, call_region)(builder, [*places, args[2]])
+        return context.get_dummy_value()
+
+    return types.void(function, parcel, types.intp), codegen
 
 
 # The workqueue threading layer aborts the process when two threads enter it (numba#8563).
@@ -234,7 +283,7 @@ class _BoundMethod(types.BoundFunction):
 
     def __init__(self, method, this):
         if method not in _compiled_methods:
-            _compiled_methods[method] = inline(method)
+            _compiled_methods[method] = inner(method)
         self.dispatcher_type = dispatcher_type = types.Dispatcher(_compiled_methods[method])
 
         class Template(AbstractTemplate):

@@ -10,10 +10,10 @@ live lane fill the last vector; nobody counts them.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import inline, kernel, lowered, outline, pack, unpack
+from fastpg.dispatch import in_parallel, inner, lowered, outline, pack, plain_kernel, unpack
 from fastpg.lane_memory import (
     VECTOR,
     allocate,
@@ -60,7 +60,7 @@ def _(typing, observation):
     return result(observation), codegen
 
 
-@inline
+@inner
 def begin(env, policy, theta, accumulator, key, base, number):
     """Return trajectory number `base + number` of a seed at its start."""
     rng = trajectory_rng(key, base + number)
@@ -74,14 +74,14 @@ def begin(env, policy, theta, accumulator, key, base, number):
     return Trajectory(state, action, rng, 0, number, accumulator.start(score), factor)
 
 
-@inline
+@inner
 def restart(env, like, key, base, number):
     """Return what `begin` would: all trajectories of a kind begin with the same action and trace."""
     rng = trajectory_rng(key, base + number)
     return Trajectory(env.reset(rng), like.action, next_step(rng), 0, number, like.trace, like.factor)
 
 
-@inline
+@inner
 def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = as_observation(env.observe(trajectory.state))
@@ -93,7 +93,7 @@ def act(env, policy, theta, accumulator, trajectory):
     )
 
 
-@inline
+@inner
 def move(env, accumulator, trajectory, horizon):
     """Let the environment answer: the other half. Return the trajectory and whether it is finished."""
     state, reward, terminated = env.step(trajectory.state, trajectory.action, trajectory.rng)
@@ -104,31 +104,31 @@ def move(env, accumulator, trajectory, horizon):
     return moved, bool(terminated) | (time >= horizon)
 
 
-@inline
+@inner
 def _whole_vectors(n_lanes):
     return (n_lanes + (VECTOR - 1)) & -VECTOR
 
 
-@inline
+@inner
 def _fill_last_vector(memory, n_lanes, like):
     if n_lanes > 0:
         for lane in range(n_lanes, _whole_vectors(n_lanes)):
             put(memory, lane, take(memory, 0, like), like)
 
 
-@inline
+@inner
 def _act_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
     put(memory, lane, act(env, policy, theta, accumulator, take(memory, lane, like)), like)
 
 
-@inline
+@inner
 def _move_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
     trajectory, done = move(env, accumulator, take(memory, lane, like), horizon)
     put(memory, lane, trajectory, like)
     flag(memory, lane, done, like)
 
 
-@inline
+@inner
 def _record_lanes(env, record, horizon, memory, n_lanes, like):
     if record is not None:
         for lane in range(n_lanes):
@@ -153,9 +153,13 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, recor
 
 
 @outline
-def simulate(parcel, horizon, key, base, start, stop, totals):
-    """Run trajectories `start` to `stop - 1` to their ends, add them to `totals`, return the steps."""
-    env, policy, theta, accumulator = unpack(parcel)
+def simulate(parcel, chunk):
+    """Run a chunk's trajectories to their ends, add them to its row of `totals`, and note the steps."""
+    call, all_totals, all_steps = unpack(parcel)
+    env, policy, theta, accumulator, horizon, key, base, first, end, size = call
+    start = first + chunk * size
+    stop = min(end, start + size)
+    totals = all_totals[chunk]
     like = begin(env, policy, theta, accumulator, key, base, start)
     memory = allocate(like)
     observation = as_observation(env.observe(like.state))
@@ -195,15 +199,11 @@ def simulate(parcel, horizon, key, base, start, stop, totals):
                     move_record(record, n_lanes, lane, horizon, last, observation)
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
-    return n_steps
+    all_steps[chunk] = n_steps
 
 
-@kernel
+@plain_kernel
 def simulate_chunks(env, policy, theta, accumulator, horizon, seed, base, start, stop, size, totals, n_steps):
     """Run trajectories `start` to `stop - 1` in chunks of `size`, in parallel, a row of `totals` each."""
-    key = seed_key(seed)
-    parcel = pack((env, policy, theta, accumulator))
-    for chunk in prange(totals.shape[0]):
-        first = start + chunk * size
-        last = min(stop, first + size)
-        n_steps[chunk] = simulate(parcel, horizon, key, base, first, last, totals[chunk])
+    call = env, policy, theta, accumulator, horizon, seed_key(seed), base, start, stop, size
+    in_parallel(simulate, pack((call, totals, n_steps)), totals.shape[0])

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 
-from fastpg.checks import readable_errors
+from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import (
     distinct,
+    in_parallel,
     inline,
-    kernel,
     kernel_threads,
     lowered,
     outline,
     pack,
-    serial_kernel,
+    plain_kernel,
     unpack,
 )
 from fastpg.lane_memory import (
@@ -181,10 +181,13 @@ def _put_at_start(env, memory, lane, key, number, like):
 
 
 @outline
-def _drive_lanes(parcel, memory, first, n_lanes, stepping, same_step, horizon):
-    env, like_action, buffers = unpack(parcel)
+def _drive_lanes(parcel, chunk):
+    (env, like_action, all_memory, lanes, stepping, same_step, horizon), buffers = unpack(parcel)
     # By name, once: every access to an array within a tuple counts a reference.
     keys, numbers, actions, restart, observations, final, rewards, outcomes, eights, _ = buffers
+    memory = all_memory[chunk]
+    first = chunk * lanes
+    n_lanes = lanes if lanes < len(restart) - first else len(restart) - first
     like = _sit(env, keys[0], 0)
     if stepping:
         step_seats(
@@ -212,22 +215,19 @@ def _drive_lanes(parcel, memory, first, n_lanes, stepping, same_step, horizon):
             write_observation(observations, i, take(memory, lane, like).observation)
 
 
-@kernel
-def drive(env, like_action, memory, lanes, buffers, stepping, same_step, horizon):
+@plain_kernel
+def drive(env, like_action, memory, lanes, buffers, stepping, same_step, horizon, parallel):
     """Step all environments, or none, and begin a new episode where `restart` says so instead.
 
     With `same_step` those whose episode is over begin the next at once.
     """
     write_kinds(buffers.kinds, _sit(env, buffers.keys[0], 0).state)
-    parcel = pack((env, like_action, buffers))
-    size = len(buffers.restart)
-    for chunk in prange(memory.shape[0]):
-        first = chunk * lanes
-        n_lanes = lanes if lanes < size - first else size - first
-        _drive_lanes(parcel, memory[chunk], first, n_lanes, stepping, same_step, horizon)
-
-
-drive_on_one_thread = serial_kernel(drive, "drive_on_one_thread")
+    parcel = pack(((env, like_action, memory, lanes, stepping, same_step, horizon), buffers))
+    if parallel:
+        in_parallel(_drive_lanes, parcel, memory.shape[0])
+    else:
+        for chunk in range(memory.shape[0]):
+            _drive_lanes(parcel, chunk)
 
 
 class Simulator:
@@ -356,10 +356,10 @@ class Simulator:
 
     def _run(self, arguments):
         if self._threads == 1:  # no parallel region: faster, and safe after a fork
-            drive_on_one_thread(self._env, self._like_action, *arguments)
+            drive(self._env, self._like_action, *arguments, False)
         else:
             with kernel_threads(self._threads):
-                drive(self._env, self._like_action, *arguments)
+                drive(self._env, self._like_action, *arguments, True)
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""

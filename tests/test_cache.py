@@ -249,7 +249,7 @@ def test_entries_are_whole(env, policy, theta):
     """No temporary file is left beside them."""
     policy_gradient(env, policy, theta, n_trajectories=2)
     names = entries(cache_directory())
-    kernels = "simulate_chunks-", "drive-", "drive_on_one_thread-", "add_referred-"
+    kernels = "simulate_chunks-", "drive-", "_call_in_parallel-", "add_referred-"
     assert all(name.startswith(kernels) and name.endswith(".nbc") for name in names)
 
 
