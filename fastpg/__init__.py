@@ -1,9 +1,10 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
 from fastpg import exact
-from fastpg.checks import check_env
+from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
+from fastpg.environment_checks import check_env
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingInterrupted",
     "VectorEnv",
     "check_env",
+    "compare",
     "evaluate",
     "exact",
     "inline",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
-from fastpg.checks import readable_errors
+from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import distinct, kernel_threads
 from fastpg.lanes import simulate_chunks
 from fastpg.scores import is_recorded

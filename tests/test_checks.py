@@ -9,7 +9,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 import fastpg
-from fastpg.checks import check_env
+from fastpg.environment_checks import check_env
 from fastpg.random import uniform
 from fastpg.simd import sin
 from fastpg.tables import lookup

@@ -1,0 +1,44 @@
+"""Compiler errors in a reader's words."""
+
+import re
+from contextlib import contextmanager
+from typing import Any
+
+from numba.core.errors import NumbaError
+
+from fastpg.ordinary_play import play
+from fastpg.reports import Report
+
+
+@contextmanager
+def readable_errors(env: Any, *others: Any):
+    """Turn a failure to compile, of many screens, into a TypeError that says what is wrong with `env`."""
+    try:
+        yield
+    except NumbaError as error:
+        report = Report(type(env).__name__)
+        try:
+            play(env, 20, 0, report)
+        except Exception as exception:  # what ordinary Python says of it is the best message there is
+            report.errors.append(f"in ordinary Python: {type(exception).__name__}: {exception}")
+        if report.errors:
+            raise TypeError(f"env: {type(env).__name__} cannot be compiled: {report.errors[0]}") from None
+        names = ", ".join(type(thing).__name__ for thing in (env, *others))
+        raise TypeError(f"{names}: cannot be compiled: {innermost_cause(str(error))}") from None
+    except SystemError as error:  # how an exception in a kernel arrives, if it does
+        raise RuntimeError(f"{type(env).__name__}: {error.__cause__!r} in compiled code") from error
+
+
+def innermost_cause(text: str) -> str:
+    """Return what Numba's message says of the user's own code, or else of its innermost frame."""
+    if found := re.search(r"the type of a trajectory must not change.*|a trajectory may hold .*", text):
+        return found.group()
+    lines = [line.strip() for line in text.splitlines()]
+    files = [i for i, line in enumerate(lines) if line.startswith('File "')]
+    own = [i for i in files if not re.search(r'"(.*[/\\])?(fastpg[/\\](?!envs)|numba[/\\])', lines[i])]
+    at = (own or files or [len(lines)])[0]
+    start = max((i for i, line in enumerate(lines[:at]) if line.startswith("Failed in")), default=-1) + 1
+    message = [line for line in lines[start:at] if line and not line.startswith(("During", "raised from"))]
+    place = lines[at : at + 8]
+    place = place[: place.index("^")] if "^" in place else place[:1]
+    return " ".join(message[:4] + [line for line in place if line and line != "<source elided>"])
