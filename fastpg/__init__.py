@@ -1,11 +1,11 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
 from fastpg import exact
-from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
 from fastpg.environment_checks import check_env
 from fastpg.estimators.estimate import Estimate
+from fastpg.estimators.gpomdp import GPOMDP, RewardToGo
 from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
@@ -21,6 +21,7 @@ from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 __version__ = "0.1.0"
 
 __all__ = [
+    "GPOMDP",
     "REINFORCE",
     "SGD",
     "Adam",
@@ -30,6 +31,7 @@ __all__ = [
     "GaussianLinear",
     "LinearSchedule",
     "Momentum",
+    "RewardToGo",
     "Run",
     "SoftmaxLinear",
     "SoftmaxTabular",
@@ -37,7 +39,6 @@ __all__ = [
     "TrainingInterrupted",
     "VectorEnv",
     "check_env",
-    "compare",
     "evaluate",
     "exact",
     "inline",

@@ -2,6 +2,7 @@
 
 import operator
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numba
@@ -108,6 +109,31 @@ def check_horizon(env: Any, horizon: Any) -> int:
     if horizon is None and env.horizon is None:
         raise ValueError(f"horizon=None: {type(env).__name__} has no time limit of its own; give one")
     return check_integer("horizon", env.horizon if horizon is None else horizon, 1, MAX_HORIZON)
+
+
+def check_discount(discount: Any) -> float:
+    """Return the discount γ, or raise."""
+    if isinstance(discount, bool) or not isinstance(discount, Real):
+        raise TypeError(f"discount={discount!r}: must be a number")
+    gamma = float(discount)
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"discount={discount!r}: must be between 0 and 1")
+    return gamma
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a finite number above 0, or raise."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r}: must be a number")
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{name}={value!r}: must be positive and finite")
+    return float(value)
+
+
+def check_baseline(baseline: Any, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless a baseline is one of those that an estimator has."""
+    if baseline not in allowed:
+        raise ValueError(f"baseline={baseline!r}: must be one of {', '.join(map(repr, allowed))}")
 
 
 def check_seed(seed: Any) -> int:

@@ -28,7 +28,17 @@ from fastpg.lane_memory import (
     zero,
 )
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
-from fastpg.scores import acted, final_score, move_record, new_factor, new_record, running_score, write_record
+from fastpg.scores import (
+    acted,
+    final_score,
+    looks_at_steps,
+    move_record,
+    new_factor,
+    new_record,
+    note,
+    running_score,
+    write_record,
+)
 
 
 class Trajectory(NamedTuple):
@@ -86,7 +96,7 @@ def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
     observation = as_observation(env.observe(trajectory.state))
     action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
-    trace = acted(accumulator, policy, theta, trajectory.trace, observation, action)
+    trace = acted(accumulator, policy, theta, trajectory.trace, observation, action, trajectory.time)
     factor = new_factor(policy, theta, observation, action)
     return Trajectory(
         trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace, factor
@@ -129,15 +139,17 @@ def _move_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
 
 
 @inner
-def _record_lanes(env, record, horizon, memory, n_lanes, like):
-    if record is not None:
+def _record_lanes(env, accumulator, record, totals, horizon, memory, n_lanes, like):
+    if looks_at_steps(accumulator, record):
         for lane in range(n_lanes):
             trajectory = take(memory, lane, like)
-            write_record(record, lane, horizon, trajectory, as_observation(env.observe(trajectory.state)))
+            observation = as_observation(env.observe(trajectory.state))
+            write_record(record, lane, horizon, trajectory, observation)
+            note(accumulator, totals, trajectory, observation)
 
 
 @outline
-def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record):
+def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals):
     """Advance the first `n_lanes` lanes, rounded up to whole vectors, by one step.
 
     Two loops, not one: their dependency chains are half as long, so the processor overlaps more
@@ -148,7 +160,7 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, recor
     n_lanes = _whole_vectors(n_lanes)
     arguments = (env, policy, theta, accumulator, horizon, memory, like)
     for_each_lane(_act_in_lane, n_lanes, arguments)
-    _record_lanes(env, record, horizon, memory, n_used, like)
+    _record_lanes(env, accumulator, record, totals, horizon, memory, n_used, like)
     for_each_lane(_move_in_lane, n_lanes, arguments)
 
 
@@ -172,7 +184,7 @@ def simulate(parcel, chunk):
     _fill_last_vector(memory, n_lanes, like)
     while n_lanes > 0:
         n_steps += n_lanes
-        sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record)
+        sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals)
         # Downwards, so that the lane which moves into a gap has had its turn.
         for eight in range((n_lanes - 1) >> 3, -1, -1):
             finished = flags(memory, eight, like)  # mostly nobody: eight at a glance

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form
+from fastpg.dispatch import compiled_form, lowered
 from fastpg.lane_memory import lane_count
 
 
@@ -53,20 +53,22 @@ def is_scored(accumulator):
     return hasattr(accumulator, "acted")
 
 
-def acted(accumulator, policy, theta, trace, observation, action):
+def acted(accumulator, policy, theta, trace, observation, action, time):
     """Return the trace after an action."""
     if not is_scored(accumulator):
         return trace
-    return accumulator.acted(trace, running_score(policy, theta, observation, action))
+    score = running_score(policy, theta, observation, action)
+    return accumulator.acted(trace, score, policy, theta, observation, action, time)
 
 
 @compiled_form(acted)
-def _(accumulator, policy, theta, trace, observation, action):
+def _(accumulator, policy, theta, trace, observation, action, time):
     if not is_scored(accumulator.instance_class):
-        return lambda accumulator, policy, theta, trace, observation, action: trace
+        return lambda accumulator, policy, theta, trace, observation, action, time: trace
 
-    def acted(accumulator, policy, theta, trace, observation, action):
-        return accumulator.acted(trace, running_score(policy, theta, observation, action))
+    def acted(accumulator, policy, theta, trace, observation, action, time):
+        score = running_score(policy, theta, observation, action)
+        return accumulator.acted(trace, score, policy, theta, observation, action, time)
 
     return acted
 
@@ -108,7 +110,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     if not is_scored(accumulator):
         return vectors.nothing()
     if record is None:
-        return whole_score(policy, theta, trajectory.trace.score)
+        return whole_score(policy, theta, accumulator.term(trajectory.trace))
     observations, factors, score, starts = record
     n, m = np.size(observation), len(trajectory.factor)
     width = 0
@@ -183,7 +185,7 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
     if isinstance(record, types.NoneType):
 
         def carried_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
-            return whole_score(policy, theta, trajectory.trace.score)
+            return whole_score(policy, theta, accumulator.term(trajectory.trace))
 
         return carried_score
 
@@ -198,3 +200,33 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
         return vectors.Sparse(score, starts, trajectory.time, width)
 
     return recorded_score
+
+
+def note(accumulator, totals, trajectory, observation):
+    """Let an accumulator with a method `note` see each step, after the action was chosen."""
+    if hasattr(accumulator, "note"):
+        accumulator.note(totals, trajectory, observation)
+
+
+@compiled_form(note)
+def _(accumulator, totals, trajectory, observation):
+    if hasattr(accumulator.instance_class, "note"):
+        return lambda accumulator, totals, trajectory, observation: accumulator.note(
+            totals, trajectory, observation
+        )
+    return lambda accumulator, totals, trajectory, observation: None
+
+
+def looks_at_steps(accumulator, record):
+    """Whether somebody looks at every step of every lane: to record it, or to `note` it."""
+    return record is not None or hasattr(accumulator, "note")
+
+
+@lowered(looks_at_steps)
+def _(typing, accumulator, record):
+    looks = not isinstance(record, types.NoneType) or hasattr(accumulator.instance_class, "note")
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.boolean, looks)
+
+    return types.boolean(accumulator, record), codegen

@@ -105,6 +105,37 @@ def add_moments(sums, x, factor):
         values[:] = 0.0
 
 
+def add_powers(sums, x):
+    """Add x and x² to two parts of `sums`, each as long as `x`.
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards.
+    """
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    sums[: len(values)] += values
+    sums[len(values) : 2 * len(values)] += values**2
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
+def add_outer(sums, x, factor, offsets, start):
+    """Add y yᵀ to the first P² numbers of `sums`, y = x · (factor + offsets[start : start + P]).
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards. Behind the P² numbers is room for y.
+    """
+    n = length(x)
+    move_out(sums, n * n, x)
+    y = sums[n * n :] * (factor + offsets[start : start + n])
+    sums[: n * n] += np.outer(y, y).reshape(-1)
+
+
+def move_out(array, start, x):
+    """Write a vector, or `Sparse`, which is zero afterwards, into an array from `start` on."""
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    array[start : start + len(values)] = values
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
 def length(x):
     """Return how many components a vector has, `Sparse` or not."""
     return len(x.values) if isinstance(x, Sparse) else len(x)
@@ -294,6 +325,64 @@ def _add_moments_of_sparse(sums, x, factor):
                 sums[3 * n + i] += square * factor
                 sums[4 * n + i] += square * factor * factor
                 x.values[i] = 0.0
+
+
+def _add_powers_of_vector(sums, x):
+    accumulate(sums, 0, x, 1.0)
+    accumulate(sums, len(x), squares(x), 1.0)
+
+
+def _add_powers_of_sparse(sums, x):
+    n = len(x.values)
+    for k in range(x.n_sections):
+        for i in range(x.starts[k], x.starts[k] + x.width):
+            value = x.values[i]
+            sums[i] += value
+            sums[n + i] += value * value
+            x.values[i] = 0.0
+
+
+def _move_sparse_out(array, start, x):
+    for i in range(len(x.values)):
+        array[start + i] = x.values[i]
+        x.values[i] = 0.0
+
+
+def _add_outer_of_vector(sums, x, factor, offsets, start):
+    y = multiply(x, scale(section(offsets, start, x), 1.0, factor))
+    for i in range(len(x)):
+        accumulate(sums, i * len(x), y, y[i])
+
+
+def _add_outer_of_sparse(sums, x, factor, offsets, start):
+    n = len(x.values)
+    move_out(sums, n * n, x)
+    for i in range(n):
+        y = sums[n * n + i] * (factor + offsets[start + i])
+        sums[n * n + i] = y
+        for j in range(i + 1):
+            product = y * sums[n * n + j]
+            sums[i * n + j] += product
+            if j < i:
+                sums[j * n + i] += product
+
+
+@compiled_form(add_outer)
+def _(sums, x, factor, offsets, start):
+    sparse = getattr(x, "instance_class", None) is Sparse
+    return _add_outer_of_sparse if sparse else _add_outer_of_vector
+
+
+@compiled_form(move_out)
+def _(array, start, x):
+    sparse = getattr(x, "instance_class", None) is Sparse
+    return _move_sparse_out if sparse else lambda array, start, x: store(array, start, x)
+
+
+@compiled_form(add_powers)
+def _(sums, x):
+    sparse = getattr(x, "instance_class", None) is Sparse
+    return _add_powers_of_sparse if sparse else _add_powers_of_vector
 
 
 @compiled_form(add_moments)

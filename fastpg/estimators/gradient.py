@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastpg.arguments import (
     MAX_TRAJECTORIES,
     check_environment,
@@ -11,22 +13,32 @@ from fastpg.arguments import (
     check_horizon,
     check_integer,
     check_policy,
+    check_positive,
     check_seed,
     check_theta,
     check_threads,
 )
 from fastpg.estimators.estimate import Estimate
-from fastpg.estimators.reinforce import REINFORCE
-from fastpg.sampling import sample
+from fastpg.estimators.natural import MAX_DENSE
+from fastpg.estimators.problem import Problem
+from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
+from fastpg.estimators.second_moments import mean_outer_product
+from fastpg.estimators.sums import merged, return_statistics
+
+_FIRST_ROUND = 1024  # trajectories, before their errors tell how many are needed
 
 
 def policy_gradient(
     env: Any,
     policy: Any,
     theta: Any,
-    estimator: REINFORCE | None = None,
+    estimator: Any = None,
     *,
-    n_trajectories: int,
+    n_trajectories: int | None = None,
+    relative_error: float | None = None,
+    max_trajectories: int = 10_000_000,
+    covariance: bool = False,
+    fisher: bool = False,
     seed: int = 0,
     horizon: int | None = None,
     threads: int | None = None,
@@ -46,10 +58,22 @@ def policy_gradient(
         A policy, such as ``SoftmaxLinear.for_env(env)``.
     theta : array_like, shape (policy.n_parameters,)
         Where the gradient is taken; finite.
-    estimator : REINFORCE, optional
-        ``REINFORCE(baseline="none" | "mean" | "optimal")``; without a baseline unless given.
+    estimator : REINFORCE, GPOMDP or RewardToGo, optional
+        The formula above is `REINFORCE`'s, which is used unless another is given: its options, and the other
+        estimators, have other baselines and discounts.
     n_trajectories : int
-        N, at least 1; at least 2 with a baseline. With 1 the standard errors are NaN.
+        N, at least 1; at least 2 with a baseline of REINFORCE's. With 1 the standard errors are NaN. To be
+        left out if `relative_error` is given.
+    relative_error : float, optional
+        Sample on until ``norm(standard_error) <= relative_error · norm(gradient)``. The trajectories are
+        those that a call with the N it ends with would use. (As N depends on what was seen, intervals are
+        a trace narrower than for an N fixed beforehand.)
+    max_trajectories : int
+        Where that stops in any case.
+    covariance : bool
+        Estimate the covariance of all components too. Takes the trajectories a second time.
+    fisher : bool
+        Estimate the Fisher information too. Takes the trajectories once more.
     seed : int
         0 <= seed < 2**64. Trajectory i of a seed is the same in every call.
     horizon : int, optional
@@ -77,26 +101,60 @@ def policy_gradient(
     theta = check_theta(policy, theta)
     estimator = REINFORCE() if estimator is None else estimator
     check_estimator(estimator)
-    n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
+    if relative_error is None:
+        n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
+        most = n
+    elif n_trajectories is None:
+        check_positive("relative_error", relative_error)
+        most = check_integer("max_trajectories", max_trajectories, 2, MAX_TRAJECTORIES)
+        n = min(_FIRST_ROUND, most)
+    else:
+        raise ValueError(f"n_trajectories={n_trajectories!r}: must not be given with relative_error")
     estimator.check(n)
-    shape = estimator.totals_shape(policy.n_parameters)
-    settings: dict[str, Any] = {
-        "horizon": check_horizon(env, horizon),
-        "seed": check_seed(seed),
-        "first_trajectory": check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
-        "threads": check_threads(threads),
-    }
-    sums, n_steps = None, 0
-    for done, totals, steps in sample(
-        env, policy, theta, estimator.accumulator(policy.n_parameters), shape, n_trajectories=n, **settings
-    ):
-        sums = estimator.merge(sums, totals)
-        n_steps += steps
-        if progress is not None:
-            progress(done)
-    gradient, standard_error = estimator.gradient(sums, n)
-    seconds = time.perf_counter() - started
-    mean_return, return_standard_error, mean_length = estimator.returns(sums, n)
-    return Estimate(
-        gradient, standard_error, mean_return, return_standard_error, mean_length, n, n_steps, seconds
+    p = policy.n_parameters
+    if (covariance or fisher) and p > MAX_DENSE:
+        name = "covariance" if covariance else "fisher"
+        raise ValueError(
+            f"{name}=True: a matrix of {p}² numbers; at most {MAX_DENSE} parameters are allowed"
+        )
+    problem = Problem(
+        env,
+        policy,
+        theta,
+        n,
+        check_horizon(env, horizon),
+        check_seed(seed),
+        check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
+        check_threads(threads),
     )
+    accumulator = estimator.accumulator(problem)
+    shape = estimator.totals_shape(p)
+    sums, n_steps, before = None, 0, 0
+    part = problem
+    while True:
+        for done, totals, steps in part.sample(accumulator, shape):
+            sums = merged(sums, totals, p)
+            n_steps += steps
+            if progress is not None:
+                progress(before + done)
+        gradient, standard_error = estimator.gradient(sums, n)
+        if n == most:
+            break
+        missing = np.linalg.norm(standard_error) / (relative_error * np.linalg.norm(gradient))
+        if missing <= 1.0:
+            break
+        # In whole rounds, so that a trajectory's group (its number modulo a power of two) stays what it is.
+        before, wanted = n, min(8.0, max(1.5, 1.1 * missing**2)) * n
+        n = min(most, -(-int(wanted) // _FIRST_ROUND) * _FIRST_ROUND)
+        first = problem.first_trajectory + before
+        part = problem._replace(n_trajectories=n - before, first_trajectory=first)
+    problem = problem._replace(n_trajectories=n)
+    matrices: dict[str, Any] = {}
+    if covariance:
+        second = mean_outer_product(problem, accumulator, *estimator.terms(sums, n))
+        centred = second - np.outer(gradient, gradient)
+        matrices["covariance"] = centred / (n - 1) if n > 1 else np.full((p, p), np.nan)
+    if fisher:
+        matrices["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
+    seconds = time.perf_counter() - started
+    return Estimate(gradient, standard_error, *return_statistics(sums), n, n_steps, seconds, **matrices)

@@ -36,15 +36,19 @@ The standard errors of the last two treat the x_i as independent; the coefficien
 in a term that vanishes as 1/N.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastpg import vectors
+from fastpg.arguments import check_baseline, check_discount
 from fastpg.dispatch import plain_kernel
+from fastpg.estimators.sums import COLUMNS, add_returns
 
 GROUPS = 16
 BASELINES = ("none", "mean", "optimal")
+_MEAN, _OPTIMAL = 1, 2  # as numbers for compiled code
 
 
 class Trace(NamedTuple):
@@ -54,11 +58,20 @@ class Trace(NamedTuple):
     total: float
 
 
+class DiscountedTrace(NamedTuple):
+    """The same with the discounted return, and γ^t."""
+
+    score: Any
+    total: float
+    discounted: float
+    weight: float
+
+
 class ScoresAndReturns(NamedTuple):
     """Accumulates the sums above; compiled into the lanes.
 
-    A row of `totals` for each group: sums of s, s(R - c), s², s²(R - c) and s²(R - c)², n columns each,
-    then those of R - c, (R - c)² and the length, the number of trajectories, and the row's own c.
+    A row of `totals` for each group: sums of s, s(R - c), s², s²(R - c) and s²(R - c)², n columns each, then
+    the returns' (`fastpg.estimators.sums`).
     """
 
     groups: int = GROUPS  # a power of two
@@ -71,7 +84,7 @@ class ScoresAndReturns(NamedTuple):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
         return Trace(vectors.zeros_like(score), 0.0)
 
-    def acted(self, trace, score):
+    def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
         return Trace(vectors.add(trace.score, score), trace.total)
 
@@ -79,42 +92,95 @@ class ScoresAndReturns(NamedTuple):
         """Return the trace after a reward."""
         return Trace(trace.score, trace.total + reward)
 
+    def term(self, trace):
+        """Return the sum of scores that a finished trajectory leaves."""
+        return trace.score
+
+    def used_return(self, trace):
+        """Return the return that is used: the undiscounted."""
+        return trace.total
+
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory to the sums."""
         group = totals[trajectory.number & (self.groups - 1)]
         n = vectors.length(score)
-        if group[5 * n + 3] == 0.0:
-            group[5 * n + 4] = trajectory.trace.total
-        total = trajectory.trace.total - group[5 * n + 4]
-        vectors.add_moments(group, score, total)
-        group[5 * n] += total
-        group[5 * n + 1] += total * total
-        group[5 * n + 2] += trajectory.time
-        group[5 * n + 3] += 1.0
+        total = trajectory.trace.total
+        vectors.add_moments(group, score, add_returns(group, 5 * n, total, total, trajectory.time))
+
+
+class DiscountedScoresAndReturns(NamedTuple):
+    """The same sums, with the discounted return Σ_t γ^t r_t for R."""
+
+    groups: int
+    discount: float
+
+    choose = ScoresAndReturns.choose
+
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        return DiscountedTrace(vectors.zeros_like(score), 0.0, 0.0, 1.0)
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        return DiscountedTrace(vectors.add(trace.score, score), trace.total, trace.discounted, trace.weight)
+
+    def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
+        discounted = trace.discounted + trace.weight * reward
+        return DiscountedTrace(trace.score, trace.total + reward, discounted, trace.weight * self.discount)
+
+    def term(self, trace):
+        """Return the sum of scores that a finished trajectory leaves."""
+        return trace.score
+
+    def used_return(self, trace):
+        """Return the return that is used: the discounted."""
+        return trace.discounted
+
+    def finish(self, totals, trajectory, score):
+        """Add a finished trajectory to the sums."""
+        group = totals[trajectory.number & (self.groups - 1)]
+        n = vectors.length(score)
+        trace = trajectory.trace
+        used = add_returns(group, 5 * n, trace.discounted, trace.total, trajectory.time)
+        vectors.add_moments(group, score, used)
 
 
 @plain_kernel
-def add_referred(sums, totals):
-    """Add totals of chunks to `sums`, one after the other, each with its rows' c moved to that of `sums`."""
-    p = (sums.shape[1] - 5) // 5
-    for chunk in range(totals.shape[0]):
-        for group in range(totals.shape[1]):
-            row, total = totals[chunk, group], sums[group]
-            count, reference = row[5 * p + 3], total[5 * p + 4]
-            shift = row[5 * p + 4] - reference if count > 0.0 else 0.0
-            for k in range(p):
-                s, sd, s2 = row[k], row[p + k], row[2 * p + k]
-                s2d, s2d2 = row[3 * p + k], row[4 * p + k]
-                total[k] += s
-                total[p + k] += sd + shift * s
-                total[2 * p + k] += s2
-                total[3 * p + k] += s2d + shift * s2
-                total[4 * p + k] += s2d2 + shift * (2.0 * s2d + shift * s2)
-            d, d2 = row[5 * p], row[5 * p + 1]
-            total[5 * p] += d + shift * count
-            total[5 * p + 1] += d2 + shift * (2.0 * d + shift * count)
-            total[5 * p + 2] += row[5 * p + 2]
-            total[5 * p + 3] += count
+def close(sums, baseline, n, result):
+    """Write the estimate of ∇J and its standard error into two rows of `result`, from the sums."""
+    p = result.shape[1]
+    groups = sums.shape[0]
+    reference = sums[0, 5 * p + 1]
+    mean = 0.0
+    for g in range(groups):
+        mean += sums[g, 5 * p]
+    mean /= n
+    for k in range(p):
+        x = x2 = 0.0
+        for g in range(groups):
+            s, sd, s2 = sums[g, k], sums[g, p + k], sums[g, 2 * p + k]
+            s2d, s2d2 = sums[g, 3 * p + k], sums[g, 4 * p + k]
+            b = -reference
+            if baseline == _MEAN:
+                b = mean
+            elif baseline == _OPTIMAL:
+                # Summed anew, not "all minus own": one score may be 1e8 times all the others.
+                others, others_d = 0.0, 0.0
+                for h in range(groups):
+                    if h != g:
+                        others += sums[h, 2 * p + k]
+                        others_d += sums[h, 3 * p + k]
+                b = others_d / others if others > 0.0 else 0.0  # no other score: any b will do
+            x += sd - b * s
+            x2 += s2d2 - 2.0 * b * s2d + b * b * s2
+        if baseline == _MEAN:
+            x *= n / (n - 1)
+            x2 *= (n / (n - 1)) ** 2
+        x /= n
+        result[0, k] = x
+        # Rounding may leave less than nothing.
+        result[1, k] = math.sqrt(max(x2 / n - x * x, 0.0) / (n - 1)) if n > 1 else math.nan
 
 
 class REINFORCE(NamedTuple):
@@ -126,72 +192,51 @@ class REINFORCE(NamedTuple):
     """
 
     baseline: str = "none"
+    discount: float = 1.0
 
     def check(self, n_trajectories):
         """Raise ValueError unless the options are allowed for that many trajectories."""
-        if self.baseline not in BASELINES:
-            raise ValueError(f"baseline={self.baseline!r}: must be one of {', '.join(map(repr, BASELINES))}")
+        check_baseline(self.baseline, BASELINES)
+        check_discount(self.discount)
         if self.baseline != "none" and n_trajectories < 2:
             raise ValueError(
                 f"n_trajectories={n_trajectories}: baseline={self.baseline!r} leaves one out and needs 2"
             )
 
-    def accumulator(self, n_parameters):
+    def accumulator(self, problem):
         """Return what is compiled into the lanes; one kernel serves all baselines."""
-        return ScoresAndReturns(self.totals_shape(n_parameters)[0])
+        groups = self.groups(problem.policy.n_parameters)
+        if self.discount == 1.0:
+            return ScoresAndReturns(groups)
+        return DiscountedScoresAndReturns(groups, float(self.discount))
+
+    def groups(self, n_parameters):
+        """Return into how many groups trajectories are dealt: fewer where each is large."""
+        if self.baseline != "optimal":
+            return 1
+        return GROUPS if n_parameters <= 256 else GROUPS // 4
 
     def totals_shape(self, n_parameters):
-        """Return the shape of the totals: groups (fewer where each is large) by columns."""
-        groups = GROUPS if n_parameters <= 256 else GROUPS // 4
-        return (groups if self.baseline == "optimal" else 1), 5 * n_parameters + 5
+        """Return the shape of the totals of a chunk: groups by columns."""
+        return self.groups(n_parameters), 5 * n_parameters + COLUMNS
 
-    def merge(self, sums, totals):
-        """Return `sums` (None at first) and the `totals` of further chunks, shape (chunks, *totals_shape).
-
-        One after the other: the order of the additions must not depend on how chunks came together.
-        """
-        if sums is None:
-            first = totals[0]
-            sums = np.zeros(first.shape)
-            sums[:, -1] = first[np.argmax(first[:, -2] > 0.0), -1]
-        add_referred(sums, totals)
-        return sums
-
-    def gradient(self, totals, n):
-        """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
-        p = (totals.shape[1] - 5) // 5
-        reference = totals[0, -1]
-        sums = totals[:, : 5 * p].reshape(len(totals), 5, p)
-        s, sd, s2, s2d, s2d2 = sums.sum(axis=0) if len(sums) > 1 else sums[0]
+    def terms(self, sums, n):
+        """Return α and β, shape (groups, n_parameters), of the terms x_i = s_i (α D_i + β_g), from the sums."""
+        p = (sums.shape[1] - COLUMNS) // 5
         if self.baseline == "none":
-            x = sd + reference * s
-            return _mean_and_error(x, s2d2 + 2 * reference * s2d + reference**2 * s2, n)
+            return 1.0, np.zeros((1, p))
         if self.baseline == "mean":
-            mean = totals[:, -5].sum() / n
             scale = n / (n - 1)
-            x = scale * (sd - mean * s)
-            x2 = scale**2 * (s2d2 - 2 * mean * s2d + mean**2 * s2)
-            return _mean_and_error(x, x2, n)
-        # Summed anew, not "all minus own": one score may be 1e8 times all the others.
-        others = 1.0 - np.eye(len(totals))
-        others_s2, others_s2d = (np.einsum("gh,hp->gp", others, sums[:, i]) for i in (2, 3))
-        seen = others_s2 > 0  # where no other score is non-zero, any b will do
-        b = np.divide(others_s2d, others_s2, out=np.zeros_like(others_s2), where=seen)
-        x = (sums[:, 1] - b * sums[:, 0]).sum(axis=0)
-        x2 = (sums[:, 4] - 2 * b * sums[:, 3] + b**2 * sums[:, 2]).sum(axis=0)
-        return _mean_and_error(x, x2, n)
+            mean = sums[0, -COLUMNS + 1] + sums[0, -COLUMNS] / n
+            return scale, np.full((1, p), -scale * mean)
+        squares, products = sums[:, 2 * p : 3 * p], sums[:, 3 * p : 4 * p]
+        others = 1.0 - np.eye(len(sums))
+        seen = others @ squares
+        level = np.divide(others @ products, seen, out=np.zeros_like(seen), where=seen > 0)
+        return 1.0, -(level + sums[0, -COLUMNS + 1])
 
-    def returns(self, totals, n):
-        """Return the mean return, its standard error, and the mean length."""
-        total, squares, length = totals[:, -5:-2].sum(axis=0)
-        mean, error = _mean_and_error(total, squares, n)
-        return float(totals[0, -1] + mean), float(error), float(length / n)
-
-
-def _mean_and_error(total, squares, n):
-    """The mean of n numbers and its standard error, from their sum and sum of squares; NaN if n = 1."""
-    mean = total / n
-    if n == 1:
-        return mean, np.full_like(mean, np.nan)
-    variance = np.maximum(squares / n - mean**2, 0.0) / (n - 1)  # rounding may leave less than nothing
-    return mean, np.sqrt(variance)
+    def gradient(self, sums, n):
+        """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
+        result = np.empty((2, (sums.shape[1] - COLUMNS) // 5))
+        close(sums, BASELINES.index(self.baseline), n, result)
+        return result[0], result[1]

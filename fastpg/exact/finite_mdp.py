@@ -60,12 +60,11 @@ score carried along; that of REINFORCE's variance is discussed by Greensmith, Ba
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg.arguments import check_environment, check_horizon, check_policy, check_theta
+from fastpg.arguments import check_discount, check_environment, check_horizon, check_policy, check_theta
 
 _MAX_BYTES = 2**30
 _ROUNDING = 1e-9  # on sums that must be 1, and expectations that must be 0
@@ -389,16 +388,6 @@ def _scores(model: _Model, policy: Any, theta: np.ndarray) -> Iterator[np.ndarra
     """The scores of each state in turn: an array of all of them may be large."""
     for state, pi in enumerate(model.pi):
         yield state_scores(policy, theta, state, pi)
-
-
-def check_discount(discount: Any) -> float:
-    """Return γ, or raise."""
-    if isinstance(discount, bool) or not isinstance(discount, Real):
-        raise TypeError(f"discount={discount!r}: must be a number")
-    gamma = float(discount)
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"discount={discount!r}: must be between 0 and 1")
-    return gamma
 
 
 def check_steps(env: Any, horizon: Any, discount: float) -> int | None:

@@ -1,0 +1,93 @@
+"""Baselines fitted on a pilot batch, whose trajectories are independent of those of the estimate.
+
+A baseline V(s_t, t) that does not depend on a_t, nor on the trajectory it is used on but through s_t and t,
+leaves the estimate unbiased: E[∇log π(a_t|s_t) V(s_t, t) | s_t] = 0. Each is a least-squares fit of the
+rewards-to-go ρ_t = Σ_{k≥t} γ^{k-t} r_k of the pilot batch:
+
+- **mean**: one number;
+- **time**: one for each time step, the mean over the trajectories that are not over;
+- **value**: a linear state-value function, of (o, o², τ, τ², τ³, 1) with the observation o and τ = t / T
+  (Duan, Chen, Houthooft, Schulman & Abbeel 2016, "Benchmarking deep reinforcement learning for continuous
+  control", §6), or where the observation is an integer, a value for each.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.environment import observation_length
+from fastpg.tables import lookup
+
+BASELINES = ("none", "mean", "time", "value")
+
+
+class Constant(NamedTuple):
+    """The same number for all; 0 for none."""
+
+    level: float
+
+    def value(self, observation, time):
+        """Return V(s_t, t)."""
+        return self.level
+
+
+class TimeTable(NamedTuple):
+    """A number for each time step."""
+
+    values: np.ndarray
+
+    def value(self, observation, time):
+        """Return V(s_t, t)."""
+        return lookup(self.values, time)
+
+
+class StateTable(NamedTuple):
+    """A number for each observation, where it is an integer."""
+
+    values: np.ndarray
+    first: int
+
+    def value(self, observation, time):
+        """Return V(s_t, t)."""
+        return lookup(self.values, observation - self.first)
+
+
+class LinearValue(NamedTuple):
+    """Linear in (o, o², 1) and (τ, τ², τ³)."""
+
+    weights: tuple
+    of_time: tuple
+    horizon: float
+
+    def value(self, observation, time):
+        """Return V(s_t, t)."""
+        tau = time / self.horizon
+        a, b, c = self.of_time
+        features = vectors.concatenate(observation, vectors.squares(observation))
+        return vectors.affine(self.weights, features)[0] + tau * (a + tau * (b + tau * c))
+
+
+def fit(kind: str, problem: Any, discount: float) -> Any:
+    """Return the baseline of that kind, fitted on a pilot batch of the problem."""
+    batch = problem.pilot()
+    alive, to_go = batch.alive, batch.rewards_to_go(discount)
+    if kind == "mean":
+        return Constant(float(to_go[alive].mean()))
+    if kind == "time":
+        values = to_go.sum(axis=0, where=alive) / alive.sum(axis=0)
+        # Beyond the longest trajectory of the pilot batch, where any number will do, the last one.
+        return TimeTable(np.pad(values, (0, problem.horizon - len(values)), "edge"))
+    if observation_length(problem.env) == 0:
+        space = problem.env.observation_space
+        first = int(space.start)
+        states = batch.observations[..., 0][alive].astype(np.int64) - first
+        counts = np.bincount(states, minlength=int(space.n))
+        sums = np.bincount(states, to_go[alive], minlength=int(space.n))
+        return StateTable(np.where(counts > 0, sums / np.maximum(counts, 1), to_go[alive].mean()), first)
+    observations = batch.observations[alive]
+    tau = np.nonzero(alive)[1][:, np.newaxis] / problem.horizon
+    features = np.hstack([observations, observations**2, np.ones_like(tau), tau, tau**2, tau**3])
+    scale = np.maximum(np.abs(features).max(axis=0), 1e-300)
+    weights = np.linalg.lstsq(features / scale, to_go[alive], rcond=None)[0] / scale
+    return LinearValue(tuple(weights[:-3].tolist()), tuple(weights[-3:].tolist()), float(problem.horizon))

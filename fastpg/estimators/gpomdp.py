@@ -1,0 +1,207 @@
+r"""GPOMDP: every score times the rewards that come after it.
+
+With g_t = ∇log π_θ(a_t | s_t), the discounted objective J(θ) = E[Σ_t γ^t r_t] has the gradient
+
+    ∇J(θ) = E[Σ_t g_t (Σ_{k≥t} γ^k r_k - γ^t V_t)],
+
+because E[g_t r_k] = 0 for k < t: the terms that REINFORCE has beyond these only add variance (Baxter &
+Bartlett 2001; Peters & Schaal 2008, §3.2). V_t may depend on s_t and t (`fastpg.estimators.baselines`). With
+the return D = Σ_t γ^t r_t and what has been earned before step t, C_t = Σ_{k<t} γ^k r_k, the sum is
+
+    D Σ_t g_t - Σ_t g_t (C_t + γ^t V_t),
+
+which is REINFORCE with one more baseline, and streams: a lane carries two sums of scores, and no trajectory is
+stored.
+
+**RewardToGo** drops γ^t, as most implementations do:
+
+    E[Σ_t g_t (Σ_{k≥t} γ^{k-t} r_k - V_t)] = E[Σ_t (r_t z_t - V_t g_t)],    z_t = γ z_{t-1} + g_t.
+
+Here a lane carries the eligibility trace z_t. That is ∇J(θ) for γ = 1. For γ < 1 it is the gradient of no
+function (Nota & Thomas 2020, "Is the policy gradient a gradient?"): late states count as much as early ones,
+which J discounts. It is what Baxter & Bartlett (2001) defined under the name of GPOMDP, as a biased estimate of
+the gradient of the average reward.
+
+The estimate is the mean of the terms x_i of N trajectories, its standard error √(S²/N) with their sample
+variance S². The baseline comes from a pilot batch of its own random stream, an eighth of N (at least 128
+trajectories, at most 1024), so the x_i are independent and the estimate unbiased for every N.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.arguments import check_baseline, check_discount
+from fastpg.estimators import baselines
+from fastpg.estimators.baselines import BASELINES, Constant
+from fastpg.estimators.sums import COLUMNS, add_returns
+
+
+class CausalTrace(NamedTuple):
+    """Along a trajectory."""
+
+    score: Any  # Σ g_t
+    past: Any  # Σ g_t (C_t + γ^t V_t)
+    earned: float  # C_t
+    weight: float  # γ^t
+    total: float  # the undiscounted return
+
+
+class EligibilityTrace(NamedTuple):
+    """Along a trajectory."""
+
+    term: Any  # the sum so far
+    eligibility: Any  # z
+    total: float
+
+
+def _used_return(accumulator, trace):
+    """Return the return that terms are multiplied with: none, they are complete."""
+    return 0.0
+
+
+def _choose(accumulator, policy, theta, observation, rng):
+    """Return the action to take."""
+    return policy.sample(theta, observation, rng)
+
+
+def _finish(accumulator, totals, trajectory, term):
+    """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
+    row = totals[0]
+    total = trajectory.trace.total
+    add_returns(row, 2 * vectors.length(term), total, total, trajectory.time)
+    vectors.add_powers(row, term)
+
+
+class CausalTerms(NamedTuple):
+    """Accumulates GPOMDP's terms; compiled into the lanes."""
+
+    baseline: Any
+    discount: float
+
+    choose = _choose
+    finish = _finish
+    used_return = _used_return
+
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        zero = vectors.zeros_like(score)
+        return CausalTrace(zero, zero, 0.0, 1.0, 0.0)
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        expected = trace.earned + trace.weight * self.baseline.value(observation, time)
+        past = vectors.add(trace.past, vectors.scale(score, expected, 0.0))
+        return CausalTrace(vectors.add(trace.score, score), past, trace.earned, trace.weight, trace.total)
+
+    def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
+        earned, weight = trace.earned + trace.weight * reward, trace.weight * self.discount
+        return CausalTrace(trace.score, trace.past, earned, weight, trace.total + reward)
+
+    def term(self, trace):
+        """Return what a finished trajectory contributes."""
+        return vectors.subtract(vectors.scale(trace.score, trace.earned, 0.0), trace.past)
+
+
+class EligibilityTerms(NamedTuple):
+    """Accumulates RewardToGo's terms; compiled into the lanes."""
+
+    baseline: Any
+    decay: float
+
+    choose = _choose
+    finish = _finish
+    used_return = _used_return
+
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        zero = vectors.zeros_like(score)
+        return EligibilityTrace(zero, zero, 0.0)
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        level = self.baseline.value(observation, time)
+        term = vectors.subtract(trace.term, vectors.scale(score, level, 0.0))
+        eligibility = vectors.add(vectors.scale(trace.eligibility, self.decay, 0.0), score)
+        return EligibilityTrace(term, eligibility, trace.total)
+
+    def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
+        term = vectors.add(trace.term, vectors.scale(trace.eligibility, reward, 0.0))
+        return EligibilityTrace(term, trace.eligibility, trace.total + reward)
+
+    def term(self, trace):
+        """Return what a finished trajectory contributes."""
+        return trace.term
+
+
+def _check(estimator, n_trajectories):
+    check_baseline(estimator.baseline, BASELINES)
+    check_discount(estimator.discount)
+
+
+def _totals_shape(estimator, n_parameters):
+    """Return the shape of the totals of a chunk: one row."""
+    return 1, 2 * n_parameters + COLUMNS
+
+
+def _terms(estimator, sums, n):
+    """Return α = 0 and β = 1: what trajectories leave are the terms."""
+    return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
+
+
+def _gradient(estimator, sums, n):
+    """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
+    x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
+    if n == 1:
+        return x, np.full_like(x, np.nan)
+    return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
+
+
+def _fitted(estimator, problem):
+    if estimator.baseline == "none":
+        return Constant(0.0)
+    return baselines.fit(estimator.baseline, problem, float(estimator.discount))
+
+
+class GPOMDP(NamedTuple):
+    """``∇J(θ) ≈ (1/N) Σ_i Σ_t γ^t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``.
+
+    The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
+    "none" (V = 0), "mean" (one number), "time" (one for each step) or "value" (a linear function of state
+    and time), fitted on a pilot batch; all are unbiased, see the derivation at the top of this module.
+    """
+
+    discount: float = 1.0
+    baseline: str = "none"
+
+    check = _check
+    totals_shape = _totals_shape
+    gradient = _gradient
+    terms = _terms
+
+    def accumulator(self, problem):
+        """Return what is compiled into the lanes."""
+        return CausalTerms(_fitted(self, problem), float(self.discount))
+
+
+class RewardToGo(NamedTuple):
+    """``(1/N) Σ_i Σ_t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``: without the factor γ^t.
+
+    What is commonly implemented as the discounted policy gradient. For γ < 1 it is not the gradient of the
+    discounted objective, nor of any other (Nota & Thomas 2020); `GPOMDP` is.
+    """
+
+    discount: float = 0.99
+    baseline: str = "none"
+
+    check = _check
+    totals_shape = _totals_shape
+    gradient = _gradient
+    terms = _terms
+
+    def accumulator(self, problem):
+        """Return what is compiled into the lanes."""
+        return EligibilityTerms(_fitted(self, problem), float(self.discount))

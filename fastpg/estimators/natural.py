@@ -1,0 +1,114 @@
+r"""The natural gradient: the gradient in the metric of the Fisher information.
+
+    F(θ) ∇̃J(θ) = ∇J(θ),    F(θ) = E[s sᵀ],    s = Σ_t ∇log π_θ(a_t | s_t)
+
+(Kakade 2002; Peters & Schaal 2008, §4.1). Where F is singular, as for every softmax with a row of parameters for
+each action, of all solutions the shortest. For many parameters F is never formed: conjugate gradients
+(Hestenes & Stiefel 1952) need only F v = E[s (sᵀ v)], which is one more pass over the trajectories for every
+iteration.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.estimators.reinforce import ScoresAndReturns
+
+MAX_DENSE = 512  # parameters of a matrix that is formed: 2 MiB a chunk
+_MAX_ITERATIONS = 50
+_RESIDUAL = 1e-6  # of the right-hand side's norm
+_RANK = 1e-10  # of the largest eigenvalue: those below count as zero
+
+
+class FisherVectorProducts(NamedTuple):
+    """Accumulates Σ s (sᵀ v); compiled into the lanes."""
+
+    of: ScoresAndReturns
+    vector: np.ndarray  # v
+
+    def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
+        return self.of.choose(policy, theta, observation, rng)
+
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        return self.of.start(score)
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        return self.of.acted(trace, score, policy, theta, observation, action, time)
+
+    def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
+        return trace
+
+    def term(self, trace):
+        """Return the sum of scores that a finished trajectory leaves."""
+        return self.of.term(trace)
+
+    def finish(self, totals, trajectory, score):
+        """Add a finished trajectory's product; `totals` is P numbers and room for its score."""
+        n = len(self.vector)
+        vectors.move_out(totals, n, score)
+        product = 0.0
+        for k in range(n):
+            product += totals[n + k] * self.vector[k]
+        for k in range(n):
+            totals[k] += product * totals[n + k]
+
+
+def fisher_vector_product(problem: Any, vector: np.ndarray) -> np.ndarray:
+    """Return F(θ) v, estimated from the trajectories of a problem."""
+    n = len(vector)
+    product = np.zeros(n)
+    accumulator = FisherVectorProducts(ScoresAndReturns(1), np.ascontiguousarray(vector))
+    for _, totals, _ in problem.sample(accumulator, (2 * n,)):
+        for chunk in totals:
+            product += chunk[:n]
+    return product / problem.n_trajectories
+
+
+def natural_gradient(
+    gradient: np.ndarray, fisher: np.ndarray | Callable[[np.ndarray], np.ndarray], damping: float = 0.0
+) -> np.ndarray:
+    """Return the shortest solution of (F + λI) x = ∇J, shape (n_parameters,).
+
+    Parameters
+    ----------
+    gradient : array, shape (n_parameters,)
+        ∇J.
+    fisher : array, shape (n_parameters, n_parameters), or a function
+        F, solved by its eigenvalues, those below 1e-10 of the largest left out; or what returns F v for a
+        vector v, solved by conjugate gradients.
+    damping : float
+        λ, at least 0.
+    """
+    gradient = np.asarray(gradient, dtype=np.float64)
+    if callable(fisher):
+        return _conjugate_gradients(lambda v: fisher(v) + damping * v, gradient)
+    values, basis = np.linalg.eigh(fisher)
+    kept = values > _RANK * max(values[-1], 0.0)
+    along = basis.T @ gradient
+    return basis @ np.where(kept, along / np.where(kept, values + damping, 1.0), 0.0)
+
+
+def _conjugate_gradients(product, b):
+    """Solve for b, from 0, so that nothing is added that the matrix does not see."""
+    x, residual = np.zeros_like(b), b.copy()
+    direction, square = residual.copy(), residual @ residual
+    enough = (_RESIDUAL**2) * square
+    for _ in range(min(_MAX_ITERATIONS, len(b))):
+        if square <= enough:
+            break
+        image = product(direction)
+        curvature = direction @ image
+        if curvature <= 0.0:  # nothing left but rounding
+            break
+        step = square / curvature
+        x += step * direction
+        residual -= step * image
+        square, before = residual @ residual, square
+        direction = residual + square / before * direction
+    return x

@@ -1,0 +1,61 @@
+"""Second moments of what trajectories contribute: the covariance of the estimate, and the Fisher information.
+
+A second pass over the same trajectories, which their counter-based random numbers repeat. The term of
+trajectory i is x_i = y_i (α D_i + β_g) with the sum of scores y_i that its accumulator leaves, the return D_i,
+and numbers that the first pass has settled: α, and β_g for each group of trajectories and component.
+
+- Covariance of the estimate x̄: Σ_i (x_i - x̄)(x_i - x̄)ᵀ / (N (N - 1)); its diagonal is standard_error².
+- Fisher information of the trajectories' distribution, F(θ) = E[s sᵀ] with s = Σ_t ∇log π_θ(a_t | s_t), which is
+  Σ_t E[∇log π ∇log πᵀ] (Kakade 2002; Peters & Schaal 2008, §4.1): x_i = s_i, that is α = 0 and β = 1.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+
+
+class OuterProducts(NamedTuple):
+    """Accumulates Σ x xᵀ; compiled into the lanes."""
+
+    of: Any  # the accumulator whose terms they are
+    factor: float  # α
+    offsets: np.ndarray  # β, shape (groups · P,); a power of two groups
+
+    def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
+        return self.of.choose(policy, theta, observation, rng)
+
+    def start(self, score):
+        """Return the trace of a trajectory that has not begun, from a score of any value."""
+        return self.of.start(score)
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        return self.of.acted(trace, score, policy, theta, observation, action, time)
+
+    def rewarded(self, trace, reward):
+        """Return the trace after a reward."""
+        return self.of.rewarded(trace, reward)
+
+    def term(self, trace):
+        """Return the sum of scores that a finished trajectory leaves."""
+        return self.of.term(trace)
+
+    def finish(self, totals, trajectory, score):
+        """Add a finished trajectory's outer product; `totals` is P² numbers and room for x."""
+        n = vectors.length(score)
+        group = trajectory.number & (len(self.offsets) // n - 1)
+        factor = self.factor * self.of.used_return(trajectory.trace)
+        vectors.add_outer(totals, score, factor, self.offsets, group * n)
+
+
+def mean_outer_product(problem: Any, accumulator: Any, factor: float, offsets: np.ndarray) -> np.ndarray:
+    """Return (1/N) Σ_i x_i x_iᵀ, shape (P, P), over the trajectories of a problem."""
+    p = problem.policy.n_parameters
+    sums = np.zeros(p * p)
+    for _, totals, _ in problem.sample(OuterProducts(accumulator, factor, offsets.reshape(-1)), (p * p + p,)):
+        for chunk in totals:
+            sums += chunk[: p * p]
+    return sums.reshape(p, p) / problem.n_trajectories
