@@ -65,9 +65,13 @@ def _check_named_tuple(name, value, members):
         raise TypeError(
             f"{name}={value!r}: must be an instance of a typing.NamedTuple class, {_EXAMPLES[name]}"
         )
-    missing = [member for member in members if not hasattr(type(value), member)]
-    if missing:
+    if missing := _missing(type(value), members):
         raise TypeError(f"{name}={value!r}: {type(value).__name__} lacks {', '.join(missing)}")
+
+
+@lru_cache(256)
+def _missing(cls, members):
+    return [member for member in members if not hasattr(cls, member)]
 
 
 def check_theta(policy: Any, theta: Any) -> np.ndarray:
@@ -77,9 +81,10 @@ def check_theta(policy: Any, theta: Any) -> np.ndarray:
             f"policy: has {policy.n_parameters} parameters, at most {MAX_PARAMETERS} can be compiled"
         )
     try:
-        if np.iscomplexobj(theta):
+        array = np.asarray(theta)
+        if array.dtype.kind == "c":
             raise TypeError("complex numbers given")
-        array = np.ascontiguousarray(theta, dtype=np.float64)
+        array = np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"theta: must be an array of {policy.n_parameters} numbers ({error})") from None
     if np.shape(theta) != (policy.n_parameters,):

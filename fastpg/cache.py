@@ -19,6 +19,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 
+import numba
 import platformdirs
 from numba.core import serialize
 from numba.core.caching import _Cache
@@ -82,6 +83,9 @@ class KernelCache(_Cache):
                 checksum, payload = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
                 if hashlib.sha256(payload).digest() != checksum:
                     raise ValueError("checksum does not match")
+                # Starts the threads. A kernel that got its parallel region from the cache, too, when it was
+                # compiled does not know that it needs them, and would jump to an address that is not there.
+                numba.get_num_threads()
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
             except Exception as error:  # a damaged entry, of whatever kind, is compiled anew
                 logger.info("discarding the damaged kernel %s (%s)", path.name, error)

@@ -129,28 +129,31 @@ class Trajectories(NamedTuple):
     scores: np.ndarray  # (N, P): the sum of the scores along each trajectory
     returns: np.ndarray  # (N,)
     lengths: np.ndarray  # (N,)
+    steps: list  # for each trajectory: the scores (T, P), observations (T, F) and rewards (T,) of its steps
 
 
 @cache
 def _simulate(theta, n, seed, horizon, parameters):
     env = CartPole(**dict(parameters))
-    scores, returns, lengths = [], [], []
+    scores, returns, lengths, steps = [], [], [], []
     for i in range(n):
         stream = Stream(seed, i)
         state = env.reset(stream)
-        total, summed = 0.0, np.zeros(len(theta))
+        g, observations, rewards = [], [], []
         for t in range(1, horizon + 1):
             pi = probabilities(theta, state)
             action = choose(stream.uniform(t, 0, policy=True), pi)
-            summed += score(state, action, pi)
+            g.append(score(state, action, pi))
+            observations.append(tuple(state))
             state, reward, failed = env.step(state, action)
-            total += reward
+            rewards.append(reward)
             if failed:
                 break
-        scores.append(summed)
-        returns.append(total)
+        scores.append(np.sum(g, axis=0))
+        returns.append(sum(rewards))
         lengths.append(t)
-    return Trajectories(np.array(scores), np.array(returns), np.array(lengths))
+        steps.append((np.array(g), np.array(observations), np.array(rewards)))
+    return Trajectories(np.array(scores), np.array(returns), np.array(lengths), steps)
 
 
 def simulate(theta, n, seed, horizon, **parameters):
@@ -193,7 +196,7 @@ class Gradient(NamedTuple):
 
 def reinforce(theta, n, seed, horizon, baseline, **parameters):
     """The REINFORCE gradient of the linear softmax policy on CartPole, trajectory by trajectory."""
-    scores, returns, lengths = simulate(theta, n, seed, horizon, **parameters)
+    scores, returns, lengths, _ = simulate(theta, n, seed, horizon, **parameters)
     gradient, error = mean_and_error(terms(scores, returns, baseline))
     mean_return, return_error = mean_and_error(returns)
     return Gradient(gradient, error, float(mean_return), float(return_error), lengths)

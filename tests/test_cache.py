@@ -538,6 +538,29 @@ def test_the_directory_is_made_when_it_is_needed(cache):
     assert use() == (0, 1)
 
 
+ESTIMATE = """
+import sys
+import fastpg
+env = fastpg.make("Bandit-v0")
+policy = fastpg.SoftmaxTabular.for_env(env)
+estimator = getattr(fastpg, sys.argv[1])()
+print(fastpg.policy_gradient(env, policy, policy.initial(), estimator, n_trajectories=9).gradient.tolist())
+"""
+
+
+@needs_jit
+def test_a_kernel_whose_parallel_region_came_from_the_cache(tmp_path):
+    """The second process compiles a kernel, but has its region from the first; the third has only that."""
+    environment = {**os.environ, "FASTPG_CACHE_DIR": str(tmp_path)}
+
+    def gradient(estimator):
+        command = [sys.executable, "-c", ESTIMATE, estimator]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    gradient("REINFORCE")
+    assert gradient("GPOMDP") == gradient("GPOMDP")
+
+
 RACE = """
 from test_cache import use
 

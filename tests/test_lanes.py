@@ -44,7 +44,7 @@ def one_sweep(env, policy, theta, accumulator, horizon, key, n_lanes):
     memory = lanes.allocate(like)
     for lane in range(n_lanes):
         lanes.put(memory, lane, like, like)
-    return lanes.sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, None)
+    return lanes.sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, None, None)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from scipy import stats
 import fastpg
 from fastpg import REINFORCE, SoftmaxLinear, evaluate, policy_gradient
 from fastpg.estimators.reinforce import BASELINES, GROUPS, ScoresAndReturns, Trace
+from fastpg.estimators.sums import merged, return_statistics
 from fastpg.evaluation import _EVALUATION
 from fastpg.lanes import Trajectory
 from fastpg.random import uniform
@@ -142,10 +143,11 @@ def add(totals, score, total, number):
 def estimate_of_batch(arms, baseline):
     """What the engine makes of these trajectories, by its own accumulator in ordinary Python."""
     estimator = REINFORCE(baseline)
-    totals = np.zeros(estimator.totals_shape(ARM_SCORES.shape[1]))
+    p = ARM_SCORES.shape[1]
+    totals = np.zeros(estimator.totals_shape(p))
     for number, arm in enumerate(arms):
         add(totals, ARM_SCORES[arm], ARMS[arm], number)
-    return estimator.gradient(estimator.merge(None, totals[np.newaxis]), len(arms))
+    return estimator.gradient(merged(None, totals[np.newaxis], p), len(arms))
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -187,7 +189,7 @@ def test_sums_give_what_the_terms_give(baseline, n):
     totals = np.zeros(estimator.totals_shape(4))
     for i in range(n):
         add(totals, scores[i], returns[i], i)
-    gradient, error = estimator.gradient(estimator.merge(None, totals[np.newaxis]), n)
+    gradient, error = estimator.gradient(merged(None, totals[np.newaxis], scores.shape[1]), n)
     expected = oracles.mean_and_error(oracles.terms(scores, returns, baseline))
     # The sums cancel, against terms some 10 times as large, a few hundred roundings at most.
     np.testing.assert_allclose(error, expected[1], rtol=1e-11)
@@ -205,10 +207,10 @@ def test_chunks_merge_into_what_one_chunk_holds(baseline, sizes):
     chunks = np.zeros((len(sizes), *estimator.totals_shape(4)))
     for i, chunk in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
         add(chunks[chunk], scores[i], returns[i], i)
-    at_once = estimator.merge(None, chunks)
+    at_once = merged(None, chunks, 4)
     one_by_one = None
     for chunk in chunks:
-        one_by_one = estimator.merge(one_by_one, chunk[np.newaxis])
+        one_by_one = merged(one_by_one, chunk[np.newaxis], 4)
     np.testing.assert_array_equal(at_once, one_by_one)
     expected = oracles.mean_and_error(oracles.terms(scores, returns - 1e6, baseline))
     gradient, error = estimator.gradient(at_once, n)
@@ -216,7 +218,7 @@ def test_chunks_merge_into_what_one_chunk_holds(baseline, sizes):
         expected = oracles.mean_and_error(oracles.terms(scores, returns, baseline))
     np.testing.assert_allclose(error, expected[1], rtol=1e-8)
     np.testing.assert_allclose(gradient, expected[0], rtol=1e-8, atol=1e-8 * np.abs(expected[1]).max())
-    assert estimator.returns(at_once, n)[0] == pytest.approx(returns.mean(), rel=1e-14)
+    assert return_statistics(at_once)[0] == pytest.approx(returns.mean(), rel=1e-14)
 
 
 def test_optimal_baseline_survives_a_dominating_score():
@@ -233,7 +235,7 @@ def test_optimal_baseline_survives_a_dominating_score():
         add(totals, scores[i], returns[i], i)
     expected = oracles.terms(scores, returns, "optimal").mean(axis=0)
     np.testing.assert_allclose(
-        estimator.gradient(estimator.merge(None, totals[np.newaxis]), 6)[0], expected, rtol=1e-10
+        estimator.gradient(merged(None, totals[np.newaxis], scores.shape[1]), 6)[0], expected, rtol=1e-10
     )
 
 
@@ -244,7 +246,7 @@ def test_no_score_no_gradient(baseline):
     totals = np.zeros(estimator.totals_shape(2))
     for i in range(5):
         add(totals, np.zeros(2), float(i), i)
-    gradient, error = estimator.gradient(totals, 5)
+    gradient, error = estimator.gradient(merged(None, totals[np.newaxis], 2), 5)
     assert gradient.tolist() == error.tolist() == [0.0, 0.0]
 
 
