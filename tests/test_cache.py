@@ -548,7 +548,6 @@ print(fastpg.policy_gradient(env, policy, policy.initial(), estimator, n_traject
 """
 
 
-@needs_jit
 def test_a_kernel_whose_parallel_region_came_from_the_cache(tmp_path):
     """The second process compiles a kernel, but has its region from the first; the third has only that."""
     environment = {**os.environ, "FASTPG_CACHE_DIR": str(tmp_path)}
