@@ -17,6 +17,7 @@ from fastpg.dispatch import (
     distinct,
     in_parallel,
     inline,
+    inner,
     kernel_threads,
     lowered,
     outline,
@@ -127,19 +128,25 @@ def _(typing, kinds, like):
     return types.void(kinds, like), codegen
 
 
-class Buffers(NamedTuple):
-    """What goes in and out of a step, an element for each environment."""
+class Keep(NamedTuple):
+    """What is kept between steps, an element for each environment."""
 
     keys: np.ndarray
     numbers: np.ndarray  # of the next episode
-    actions: np.ndarray  # flat
-    restart: np.ndarray  # who begins an episode, in place of a step
-    observations: np.ndarray  # flat
-    final_observations: np.ndarray  # flat; of who has ended, if the last step of an episode begins the next
-    rewards: np.ndarray
+    over: np.ndarray  # whose episode has ended
     outcomes: np.ndarray  # a byte each: TERMINATED | TRUNCATED, or BEGUN
     outcomes_by_eight: np.ndarray  # the same memory
     kinds: np.ndarray  # of the numbers in a state
+
+
+class Output(NamedTuple):
+    """What comes out of a step, for each environment."""
+
+    observations: np.ndarray
+    final_observations: np.ndarray  # of who has ended, if the last step of an episode begins the next
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
 
 
 @inline
@@ -182,12 +189,15 @@ def _put_at_start(env, memory, lane, key, number, like):
 
 @outline
 def _drive_lanes(parcel, chunk):
-    (env, like_action, all_memory, lanes, stepping, same_step, horizon), buffers = unpack(parcel)
+    (env, like_action, all_memory, lanes, stepping, same_step, horizon), (actions, restart), keep, output = (
+        unpack(parcel)
+    )
     # By name, once: every access to an array within a tuple counts a reference.
-    keys, numbers, actions, restart, observations, final, rewards, outcomes, eights, _ = buffers
+    keys, numbers, over, outcomes, eights, _ = keep
+    observations, final, rewards, terminated, truncated = output
     memory = all_memory[chunk]
     first = chunk * lanes
-    n_lanes = lanes if lanes < len(restart) - first else len(restart) - first
+    n_lanes = lanes if lanes < len(over) - first else len(over) - first
     like = _sit(env, keys[0], 0)
     if stepping:
         step_seats(
@@ -195,9 +205,15 @@ def _drive_lanes(parcel, chunk):
         )
         for lane in range(n_lanes):
             write_observation(observations, first + lane, take(memory, lane, like).observation)
+        for i in range(first, first + n_lanes):
+            terminated[i] = outcomes[i] & TERMINATED
+            truncated[i] = (outcomes[i] & TRUNCATED) >> 1
+            over[i] = terminated[i] | truncated[i]
     else:
         for lane in range(n_lanes):
-            outcomes[first + lane] = BEGUN if restart[first + lane] else 0
+            begins = restart[first + lane]
+            outcomes[first + lane] = BEGUN if begins else 0
+            over[first + lane] &= not begins
             # A state may have been set from outside.
             observation = as_observation(env.observe(take(memory, lane, like).state))
             write_observation(observations, first + lane, observation)
@@ -215,19 +231,47 @@ def _drive_lanes(parcel, chunk):
             write_observation(observations, i, take(memory, lane, like).observation)
 
 
+@inner
+def _are_allowed(actions, lowest, highest):
+    """Whether all actions are within bounds, which a NaN is not."""
+    allowed = True
+    for action in actions:
+        allowed &= (action >= lowest) & (action <= highest)
+    return allowed
+
+
 @plain_kernel
-def drive(env, like_action, memory, lanes, buffers, stepping, same_step, horizon, parallel):
+def drive(
+    env,
+    like_action,
+    memory,
+    lanes,
+    keep,
+    output,
+    actions,
+    bounds,
+    restart,
+    stepping,
+    same_step,
+    horizon,
+    parallel,
+):
     """Step all environments, or none, and begin a new episode where `restart` says so instead.
 
-    With `same_step` those whose episode is over begin the next at once.
+    With `same_step` those whose episode is over begin the next at once. Returns whether all actions are within
+    `bounds`; if not, nothing is done.
     """
-    write_kinds(buffers.kinds, _sit(env, buffers.keys[0], 0).state)
-    parcel = pack(((env, like_action, memory, lanes, stepping, same_step, horizon), buffers))
+    if stepping and not _are_allowed(actions, bounds[0], bounds[1]):
+        return False
+    write_kinds(keep.kinds, _sit(env, keep.keys[0], 0).state)
+    settings = env, like_action, memory, lanes, stepping, same_step, horizon
+    parcel = pack((settings, (actions, restart), keep, output))
     if parallel:
         in_parallel(_drive_lanes, parcel, memory.shape[0])
     else:
         for chunk in range(memory.shape[0]):
             _drive_lanes(parcel, chunk)
+    return True
 
 
 class Simulator:
@@ -275,17 +319,23 @@ class Simulator:
         most = numba.get_num_threads()
         threads = min(threads or most, most, max(1, size // _LANES_A_THREAD))
         self._threads = None if threads == most > 1 else threads  # None: as Numba is set
-        self._keys = np.zeros(size, np.uint64)
-        self._numbers = np.arange(size, dtype=np.int64)
-        self._over = np.ones(size, np.bool_)
-        self._restart = np.ones(size, np.bool_)
-        self._kinds = np.full(count_leaves(self._state), -1, np.int8)  # known once it is compiled
-        self._actions = (
-            np.zeros((size, self._width))
-            if self._width
-            else np.full(size, getattr(space, "start", 0), np.int64)
+        outcomes = np.zeros(size, np.uint8)
+        self._keep = Keep(
+            np.zeros(size, np.uint64),
+            np.arange(size, dtype=np.int64),
+            np.ones(size, np.bool_),
+            outcomes,
+            outcomes.view(np.uint64),
+            np.full(count_leaves(self._state), -1, np.int8),  # known once it is compiled
         )
-
+        self._restart, self._nobody = np.ones(size, np.bool_), np.zeros(size, np.bool_)
+        if self._width:
+            self._actions = np.zeros((size, self._width))
+            self._bounds = -np.finfo(float).max, np.finfo(float).max
+        else:
+            first = int(getattr(space, "start", 0))
+            self._actions = np.full(size, first, np.int64)
+            self._bounds = first, first + int(space.n) - 1
         self._flat_actions = self._actions.reshape(-1)
         self._env = distinct(env)
         self._compiled = False
@@ -293,73 +343,72 @@ class Simulator:
     @property
     def over(self):
         """Whose episode has ended."""
-        return self._over[: self.n]
+        return self._keep.over[: self.n]
 
     def seed(self, keys, numbers, where=slice(None)):
         """Set the streams of some environments: keys (`seed_key` of a seed), and their numbers in it."""
-        self._keys[: self.n][where] = keys
-        self._numbers[: self.n][where] = numbers
+        self._keep.keys[: self.n][where] = keys
+        self._keep.numbers[: self.n][where] = numbers
 
     def reset(self, where=None):
         """Start a new episode in all environments or some (bool array), and return all observations."""
         self._restart[...] = True
         if where is not None:
             self._restart[: self.n] = where
-        observations = self._drive(False)[0]
-        self._over &= ~self._restart
-        return observations
+        return self._drive(self._flat_actions, self._restart, False)[0]
 
     def step(self, actions, autoreset):
         """Step all environments.
 
         Those that are `over` begin a new episode instead, if `autoreset`. Returns observations, final
-        observations (where `over`, with `same_step`), rewards, terminated, truncated.
+        observations (where `over`, with `same_step`), rewards, terminated, truncated; or None, with nothing
+        done, if there is an action that the environment does not have.
         """
-        self._actions[: self.n] = actions
-        if autoreset and not self.same_step:
-            np.copyto(self._restart, self._over)
+        if actions.dtype == self._actions.dtype and self.n == self._size and actions.flags.c_contiguous:
+            actions = actions.reshape(-1)
         else:
-            self._restart[: self.n] = False
-            self._restart[self.n :] = self._over[self.n :]
-        return self._drive(True)
+            self._actions[: self.n] = actions
+            actions = self._flat_actions
+        if self.same_step:
+            restart = self._nobody
+        elif autoreset:
+            restart = self._keep.over
+        else:
+            restart = self._restart
+            restart[: self.n] = False
+            restart[self.n :] = self._keep.over[self.n :]
+        return self._drive(actions, restart, True)
 
-    def _drive(self, stepping):
-        observations = np.empty((self._size, *self._observation_shape), self._dtype)
-        final = np.empty_like(observations) if self.same_step else observations
-        rewards = np.empty(self._size)
-        outcomes = np.empty(self._size, np.uint8)
-        buffers = Buffers(
-            self._keys,
-            self._numbers,
-            self._flat_actions,
-            self._restart,
-            observations.reshape(-1),
-            final.reshape(-1),
-            rewards,
-            outcomes,
-            outcomes.view(np.uint64),
-            self._kinds,
+    def _drive(self, actions, restart, stepping):
+        n, size = self.n, self._size
+        shape = size, *self._observation_shape
+        observations = np.empty(shape, self._dtype)
+        output = Output(
+            observations,
+            np.empty(shape, self._dtype) if self.same_step else observations,
+            np.empty(size),
+            np.empty(size, np.bool_),
+            np.empty(size, np.bool_),
         )
-        arguments = (self._memory, self._lanes, buffers, stepping, self.same_step, self.horizon)
+        arguments = (
+            *(self._env, self._like_action, self._memory, self._lanes, self._keep, output),
+            *(actions, self._bounds, restart, stepping, self.same_step, self.horizon),
+        )
         if self._compiled:
-            self._run(arguments)
+            allowed = self._run(arguments)
         else:
             with readable_errors(self.env):
-                self._run(arguments)
+                allowed = self._run(arguments)
             self._compiled = True
-        n = self.n
-        terminated = (outcomes & TERMINATED).view(np.bool_)
-        truncated = np.not_equal(outcomes & TRUNCATED, 0)
-        if stepping:
-            np.logical_or(terminated, truncated, out=self._over)
-        return observations[:n], final[:n], rewards[:n], terminated[:n], truncated[:n]
+        if not allowed:
+            return None
+        return output if n == size else [array[:n] for array in output]
 
     def _run(self, arguments):
         if self._threads == 1:  # no parallel region: faster, and safe after a fork
-            drive(self._env, self._like_action, *arguments, False)
-        else:
-            with kernel_threads(self._threads):
-                drive(self._env, self._like_action, *arguments, True)
+            return drive(*arguments, False)
+        with kernel_threads(self._threads):
+            return drive(*arguments, True)
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""
@@ -367,9 +416,9 @@ class Simulator:
         return filled(self._state, (self._row(row, kind) for row, kind in enumerate(kinds)))
 
     def _leaf_kinds(self):
-        if (self._kinds < 0).any():
+        if (self._keep.kinds < 0).any():
             raise ValueError("states: are there after the first reset")
-        return [(bool, int, float)[kind] for kind in self._kinds]
+        return [(bool, int, float)[kind] for kind in self._keep.kinds]
 
     def set_states(self, states, where=slice(None)):
         """Put the environments into other states, at the start of an episode as far as time goes.
@@ -390,7 +439,7 @@ class Simulator:
         for row, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
             self._set_row(row, kind, where, column)
         self._set_row(count_leaves(self._state) + 2, int, where, 0)  # the time
-        self._over[: self.n][where] = False
+        self._keep.over[: self.n][where] = False
 
     def _block(self, row):
         return self._memory[:, row * self._lanes : (row + 1) * self._lanes]

@@ -114,9 +114,7 @@ def policy_gradient(
     p = policy.n_parameters
     if (covariance or fisher) and p > MAX_DENSE:
         name = "covariance" if covariance else "fisher"
-        raise ValueError(
-            f"{name}=True: a matrix of {p}² numbers; at most {MAX_DENSE} parameters are allowed"
-        )
+        raise ValueError(f"{name}=True: a matrix of {p}² numbers; at most {MAX_DENSE} parameters are allowed")
     problem = Problem(
         env,
         policy,

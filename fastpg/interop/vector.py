@@ -96,6 +96,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(f"observation_space={space}: observe returns {length} numbers")
         self._seeds: tuple[int, ...] | None = None
         self._autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
+        self._actions_shape = (self.num_envs, *self.single_action_space.shape)  # type: ignore[misc]
+        self._action_kinds = "iu" if isinstance(self.single_action_space, Discrete) else "fiu"
         self._begun = False
         self._twin: Any = None
 
@@ -140,13 +142,16 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """Step all environments: observations, rewards, terminated, truncated, infos."""
         if not self._begun:
             raise gymnasium.error.ResetNeeded("call reset before step")
-        actions = self._check_actions(actions)
+        array = self._check_actions(actions)
         autoreset = self._autoreset
         if not autoreset and self._simulator.over.any():
             raise AssertionError(
                 "an episode is over: reset(options={'reset_mask': terminated | truncated}) before step"
             )
-        observations, final, rewards, terminated, truncated = self._simulator.step(actions, autoreset)
+        outcome = self._simulator.step(array, autoreset)
+        if outcome is None:
+            raise self._invalid(actions)
+        observations, final, rewards, terminated, truncated = outcome
         infos: dict[str, Any] = {}
         if self._simulator.same_step and (over := self._simulator.over).any():
             last = _single_observations(self.single_observation_space, final[over])
@@ -207,20 +212,20 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._seeds = tuple(seeds)
 
     def _check_actions(self, actions):
-        """Actions as an array; an AssertionError, as in Gymnasium, if they are not in the space."""
-        space, array = self.single_action_space, np.asarray(actions)
-        right = array.shape == (self.num_envs, *space.shape)
-        if isinstance(space, Discrete):
-            first, last = space.start, space.start + space.n - 1
-            right = right and array.dtype.kind in "iu"
-            right = right and first <= np.minimum.reduce(array) and np.maximum.reduce(array) <= last
-            allowed = f"{self.num_envs} integers from {first} to {last}"
-        else:  # beyond the bounds the environment clips, as Gymnasium's do
-            right = right and array.dtype.kind in "fiu" and np.isfinite(array).all()
-            allowed = f"finite numbers of shape {(self.num_envs, *space.shape)}"
-        if not right:
-            raise AssertionError(f"{actions!r} ({type(actions)}) invalid: must be {allowed}")
+        """Actions as an array of the right shape; whether all are in the space, the simulator tells."""
+        array = np.asarray(actions)
+        if array.shape != self._actions_shape or array.dtype.kind not in self._action_kinds:
+            raise self._invalid(actions)
         return array
+
+    def _invalid(self, actions):
+        """An AssertionError, as in Gymnasium."""
+        space = self.single_action_space
+        if isinstance(space, Discrete):
+            allowed = f"{self.num_envs} integers from {space.start} to {space.start + space.n - 1}"
+        else:  # beyond the bounds the environment clips, as Gymnasium's do
+            allowed = f"finite numbers of shape {self._actions_shape}"
+        return AssertionError(f"{actions!r} ({type(actions)}) invalid: must be {allowed}")
 
     def _check_mask(self, mask):
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
