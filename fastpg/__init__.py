@@ -15,6 +15,7 @@ from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_tabular import SoftmaxTabular
+from fastpg.policy_checks import check_policy
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingInterrupted",
     "VectorEnv",
     "check_env",
+    "check_policy",
     "compare",
     "evaluate",
     "exact",
