@@ -1,6 +1,7 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
 from fastpg import exact
+from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
 from fastpg.environment_checks import check_env
@@ -15,6 +16,7 @@ from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_tabular import SoftmaxTabular
+from fastpg.policy_checks import check_policy
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
@@ -39,6 +41,8 @@ __all__ = [
     "TrainingInterrupted",
     "VectorEnv",
     "check_env",
+    "check_policy",
+    "compare",
     "evaluate",
     "exact",
     "inline",

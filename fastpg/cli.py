@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, gradient, envs."""
+"""The command line: train, evaluate, gradient, compare, envs."""
 
 import enum
 import inspect
@@ -16,7 +16,7 @@ import numpy as np
 import fastpg
 from fastpg.arguments import MAX_TRAJECTORIES, check_integer
 from fastpg.environment import parameters_of
-from fastpg.runs import check_output
+from fastpg.runs import check_output, has_default_parameters, id_of
 
 try:
     import typer
@@ -30,13 +30,27 @@ except ImportError as error:
     )
 
 app = typer.Typer(
-    help="Policy gradients on a CPU, fast and right.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.print(f"fastpg {fastpg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Policy gradients on a CPU, fast and right."""
 
 
 class Optimizer(str, enum.Enum):
@@ -69,7 +83,11 @@ Deterministic = Annotated[bool, typer.Option(help="Take the most probable action
 
 @app.command()
 def train(
-    env: Environment,
+    context: typer.Context,
+    env: Annotated[
+        str | None,
+        typer.Argument(help="Id of the environment; `fastpg envs` lists them.", show_default=False),
+    ] = None,
     updates: Annotated[int, typer.Option(help="Updates of θ.")] = 100,
     trajectories: Annotated[int, typer.Option(help="Trajectories an update.")] = 1000,
     learning_rate: Annotated[float, typer.Option(help="Step size α.")] = 0.1,
@@ -91,37 +109,54 @@ def train(
     ] = None,
     param: Parameters = None,
     episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation in Gymnasium.")] = 100,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with the run in this directory, under its settings, for --updates more; the result "
+            "goes to --out.",
+            show_default="start anew",
+        ),
+    ] = None,
 ) -> None:
     """Train a linear policy with REINFORCE, evaluate it in Gymnasium, and keep the run."""
-    out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
     with _plain_errors():
-        environment = _make(env, param)
-        policy = fastpg.policy_for(environment)
+        settings: dict[str, Any]
+        if resume is not None:
+            _refuse_with_resume(context)
+            before = fastpg.load(resume)
+            environment, policy, seed, horizon = before.env, before.policy, before.seed, before.horizon
+            settings = {"n_trajectories": before.n_trajectories, "resume": before}
+            env = id_of(environment) or type(environment).__name__
+        elif env is None:
+            raise ValueError("ENV: must be given, or --resume RUN; `fastpg envs` lists the environments")
+        else:
+            environment = _make(env, param)
+            policy = fastpg.policy_for(environment)
+            rate: Any = learning_rate
+            if final_learning_rate is not None:
+                rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
+            kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}
+            settings = {
+                "estimator": None if baseline is None else fastpg.REINFORCE(baseline.value),
+                "n_trajectories": trajectories,
+                "optimizer": kinds[optimizer.value](rate),
+            }
+        settings |= {"n_updates": updates, "seed": seed, "threads": threads, "horizon": horizon}
+        out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_output(out)
         check_integer("episodes", episodes, 1)
-        rate: Any = learning_rate
-        if final_learning_rate is not None:
-            rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
-        kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}
-        settings: dict[str, Any] = {
-            "estimator": None if baseline is None else fastpg.REINFORCE(baseline.value),
-            "n_updates": updates,
-            "n_trajectories": trajectories,
-            "optimizer": kinds[optimizer.value](rate),
-            "seed": seed,
-            "threads": threads,
-            "horizon": horizon,
-        }
+        finished = 0 if resume is None else len(before.history)
+        steps_before = int(before.history["n_steps"][-1]) if finished else 0
         started = time.perf_counter()
         try:
-            with _training_progress(updates) as progress:
+            with _training_progress(finished + updates) as progress:
                 run = fastpg.train(environment, policy, progress=progress, **settings)
         except (Exception, KeyboardInterrupt) as stop:
             if not hasattr(stop, "run"):  # refused before it began
                 raise
             _stop_early(stop, stop.run, out)
         seconds = time.perf_counter() - started
-        n_steps = int(run.history["n_steps"][-1])
+        n_steps = int(run.history["n_steps"][-1]) - steps_before
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
         _keep(run, out)  # before the evaluation, which Ctrl-C may end
         names = ", ".join(sorted(file.name for file in out.iterdir()))
@@ -209,17 +244,37 @@ def gradient(
                 progress=lambda done: bar.update(task, completed=done),
                 **options,
             )
-    table = Table("component", "gradient", "standard error", "gradient / error", title=f"∇J(θ), {env}")
+    console.print(str(estimate), markup=False)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.")],
+    out: Annotated[Path, typer.Option(help="Where to write the picture (.png, .pdf, .svg).")] = Path(
+        "compare.png"
+    ),
+) -> None:
+    """Draw the learning curves of several runs; runs that differ only in the seed are one, with a band."""
+    from fastpg.comparison import grouped
+    from fastpg.plots import comparison, save
+
+    with _plain_errors():
+        groups = grouped(runs)
+        save(comparison(groups), out)
+    table = Table("runs", "seeds", "mean return", "environment steps", "seconds")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
-    for i, (g, e) in enumerate(zip(estimate.gradient, estimate.standard_error, strict=True)):
-        table.add_row(str(i), f"{g:.6g}", f"{e:.2g}", f"{g / e:.1f}" if e > 0 else "–")
+    for group in groups:
+        label, n, mean, half_width, steps, seconds = group.outcome()
+        returns = f"{mean:.2f}" + ("" if np.isnan(half_width) else f" ± {half_width:.2f}")
+        table.add_row(escape(label), str(n), returns, f"{steps:,.0f}", f"{seconds:.2f}")
     console.print(table)
-    console.print(f"mean return {_with_error(estimate)}, mean length {estimate.mean_length:.2f}")
     console.print(
-        f"{estimate.n_trajectories:,} trajectories, {estimate.n_steps:,} steps in {estimate.seconds:.3f} s: "
-        f"{estimate.n_steps / estimate.seconds / 1e6:.1f} million steps a second"
+        "mean return of the last update ± 95 % interval over seeds (of one seed: ± 2 standard errors); "
+        "steps and seconds of a run"
     )
+    console.print(f"picture written to [bold]{escape(str(out))}[/bold]")
 
 
 @app.command()
@@ -254,6 +309,18 @@ def _plain_errors():
     except KeyboardInterrupt:
         errors.print("interrupted")
         raise typer.Exit(130) from None
+
+
+def _refuse_with_resume(context):
+    """Raise ValueError if a setting is given that the run to go on with has already."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _OWN_OF_RESUME and source is not None and source.name == "COMMANDLINE":
+            option = "ENV" if name == "env" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: must not be given with --resume, which goes on as the run began")
+
+
+_OWN_OF_RESUME = {"resume", "updates", "threads", "out", "episodes"}
 
 
 def _make(env: str, param: list[str] | None) -> Any:
@@ -368,20 +435,12 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
     gymnasium_id = getattr(type(run.env), "gymnasium_id", None)
     solved = gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
     verdict = ""
-    if solved is not None and _has_default_parameters(run.env):
+    if solved is not None and has_default_parameters(run.env):
         verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
     console.print(
         f"mean return in Gymnasium's own environment, {episodes} episodes: "
         f"[bold]{_with_error(result)}[/bold]{verdict}"
     )
-
-
-def _has_default_parameters(env) -> bool:
-    """Whether Gymnasium's threshold is meant for it."""
-    for spec in fastpg.registry.values():
-        if spec.environment_class() is type(env) and repr(fastpg.make(spec.id)) == repr(env):
-            return True
-    return False
 
 
 def _with_error(result) -> str:

@@ -66,7 +66,7 @@ inline = _preset(forceinline=True, fastmath=FASTMATH)
 """Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""
 
 inner = _preset(forceinline=True, fastmath=FASTMATH, **_NO_WRAPPERS)
-"""The same for functions that only compiled code calls: without their wrappers for Python they compile faster."""
+"""The same for functions that only compiled code calls: without wrappers for Python they compile faster."""
 
 outline = _preset(fastmath=FASTMATH, **_NO_WRAPPERS)
 """Functions that compiled code calls and that are not inlined."""

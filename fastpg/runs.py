@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpg.environment import load_class
+from fastpg.environment import load_class, make, registry
 
 HISTORY = np.dtype(
     [
@@ -26,6 +26,7 @@ HISTORY = np.dtype(
         ("mean_length", np.float64),
         ("gradient_norm", np.float64),  # Euclidean
         ("gradient_error", np.float64),  # Euclidean norm of the standard errors
+        ("signal_to_noise", np.float64),  # the one over the other
         ("learning_rate", np.float64),
     ]
 )
@@ -61,11 +62,23 @@ class Run:
     seed: int
 
     def config(self) -> dict[str, Any]:
-        """Return all settings as JSON has them."""
+        """Return all settings as JSON has them.
+
+        For readers only: ``env_id``, the environment's name for `fastpg.make`, and ``env_parameters``, in
+        what it differs from that one (all parameters if it has no name).
+        """
         import fastpg
 
+        id = id_of(self.env)
+        usual = _made(id)
         return {
             "fastpg": fastpg.__version__,
+            "env_id": id,
+            "env_parameters": {
+                name: plain(value)
+                for name, value in zip(self.env._fields, self.env, strict=True)
+                if usual is None or not _equal(value, getattr(usual, name))
+            },
             "env": encode(self.env),
             "policy": encode(self.policy),
             "estimator": encode(self.estimator),
@@ -76,11 +89,11 @@ class Run:
             "seed": self.seed,
         }
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the learning curve (matplotlib) and return its axes."""
+    def plot(self, ax: Any = None, against: str = "steps") -> Any:
+        """Draw the learning curve (matplotlib) and return its axes; see `fastpg.plots.learning_curve`."""
         from fastpg.plots import learning_curve
 
-        return learning_curve(self, ax)
+        return learning_curve(self, ax, against)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the run to a new or empty directory, whole or not at all.
@@ -151,7 +164,7 @@ def load(path: str | os.PathLike) -> Run:
                 estimator=decode(config["estimator"]),
                 optimizer=decode(config["optimizer"]),
                 theta=data["theta"],
-                history=data["history"],
+                history=_with_all_columns(data["history"]),
                 optimizer_state=tuple(state),
                 n_trajectories=config["n_trajectories"],
                 horizon=config["horizon"],
@@ -159,6 +172,21 @@ def load(path: str | os.PathLike) -> Run:
             )
     except Exception as error:
         raise ValueError(f"path={str(path)!r}: the run cannot be read: {error}") from error
+
+
+def _with_all_columns(history):
+    """The history of a run, maybe of an earlier version, which lacked some columns: NaN where unknown."""
+    whole = np.zeros(len(history), HISTORY)
+    known = set(history.dtype.names or ())
+    for name in HISTORY.names or ():
+        if name in known:
+            whole[name] = history[name]
+        elif HISTORY[name].kind == "f":
+            whole[name] = np.nan
+    if "signal_to_noise" not in known:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            whole["signal_to_noise"] = whole["gradient_norm"] / whole["gradient_error"]
+    return whole
 
 
 def check_output(path: str | os.PathLike) -> Path:
@@ -197,6 +225,47 @@ def _to_fill(target: Path) -> Iterator[None]:
             for place in made:
                 place.rmdir()
         raise
+
+
+def id_of(env: Any) -> str | None:
+    """Return the name under which `fastpg.make` makes this class; None if there is none.
+
+    Of several, the one with these very parameters, or else the first.
+    """
+    ids = [spec.id for spec in registry.values() if _named_by(spec, type(env))]
+    return next((id for id in ids if _equal(_made(id), env)), ids[0] if ids else None)
+
+
+def has_default_parameters(env: Any) -> bool:
+    """Return whether `fastpg.make` gives this environment by a name alone."""
+    return _equal(_made(id_of(env)), env)
+
+
+def _named_by(spec, cls):
+    if isinstance(spec.entry_point, str):  # not imported for this
+        return spec.entry_point == f"{cls.__module__}:{cls.__qualname__}"
+    return spec.entry_point is cls
+
+
+def _made(id):
+    """What `make` of that name alone gives, or None."""
+    try:
+        return None if id is None else make(id)
+    except (TypeError, ValueError):  # it has parameters without defaults
+        return None
+
+
+def _equal(one, other):
+    """Whether two settings are equal, arrays and types included: 1 is neither 1.0 nor True."""
+    return repr(encode(one)) == repr(encode(other))
+
+
+def plain(value: Any) -> Any:
+    """Return a parameter for a reader: of an array of more than 16 numbers only its shape."""
+    if isinstance(value, np.ndarray) and value.size > 16:
+        return f"array of shape {value.shape}"
+    encoded = encode(value)
+    return encoded.get("array", repr(value)) if isinstance(encoded, dict) else encoded
 
 
 def encode(value: Any) -> Any:

@@ -258,8 +258,8 @@ def drive(
 ):
     """Step all environments, or none, and begin a new episode where `restart` says so instead.
 
-    With `same_step` those whose episode is over begin the next at once. Returns whether all actions are within
-    `bounds`; if not, nothing is done.
+    With `same_step` those whose episode is over begin the next at once. Returns whether all actions are
+    within `bounds`; if not, nothing is done.
     """
     if stepping and not _are_allowed(actions, bounds[0], bounds[1]):
         return False

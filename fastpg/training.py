@@ -183,6 +183,7 @@ def train(
                 estimate.mean_length,
                 np.linalg.norm(estimate.gradient),
                 np.linalg.norm(estimate.standard_error),
+                estimate.signal_to_noise,
                 _learning_rate(run.optimizer, update),
             )
             finished = update + 1, theta, state

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,59 @@ def test_files(run, tmp_path):
     config = json.loads((directory / "config.json").read_text())
     assert config["env"]["fields"]["gravity"] == 3.7
     assert (directory / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_config_names_the_environment_and_what_is_unusual_of_it(run, tmp_path):
+    config = run.config()
+    assert config["env_id"] == "CartPole-v1"
+    assert config["env_parameters"] == {"gravity": 3.7, "semi_implicit": True}
+    for id in ("CartPole-v0", "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalkingSlippery-v1", "Taxi-v4"):
+        env = fastpg.make(id)
+        assert runs.id_of(env) == id and runs.has_default_parameters(env)
+        assert replace(run, env=env).config()["env_parameters"] == {}
+    other = replace(run, env=Table(np.zeros((5, 5)))).config()
+    assert other["env_id"] is None
+    assert other["env_parameters"] == {"transitions": "array of shape (5, 5)", "name": None}
+    assert runs.plain(np.arange(3)) == [0, 1, 2] and not runs.has_default_parameters(run.env)
+
+
+class Needy(NamedTuple):
+    size: int
+
+
+def test_an_environment_that_needs_parameters_has_a_name_all_the_same(monkeypatch):
+    spec = fastpg.environment.Spec("Needy-v0", Needy, {})
+    monkeypatch.setitem(fastpg.registry, "Needy-v0", spec)
+    assert runs.id_of(Needy(3)) == "Needy-v0" and not runs.has_default_parameters(Needy(3))
+
+
+def test_the_history_has_the_signal_to_noise_ratio(run):
+    history = run.history
+    expected = history["gradient_norm"] / history["gradient_error"]
+    np.testing.assert_allclose(history["signal_to_noise"], expected, rtol=1e-14)
+
+
+def test_a_run_of_a_version_without_that_column_is_loaded_and_resumed(run, policy, tmp_path, monkeypatch):
+    """Written as that version did: a history with fewer columns."""
+    old = np.dtype([(name, runs.HISTORY[name]) for name in runs.HISTORY.names if name != "signal_to_noise"])
+    history = np.array([tuple(row[name] for name in old.names) for row in run.history], old)
+    monkeypatch.setattr(runs, "HISTORY", old)
+    replace(run, history=history).save(tmp_path / "run")
+    monkeypatch.undo()
+    loaded = fastpg.load(tmp_path / "run")
+    assert loaded.history.dtype == runs.HISTORY
+    np.testing.assert_allclose(loaded.history["signal_to_noise"], run.history["signal_to_noise"], rtol=1e-14)
+    np.testing.assert_array_equal(loaded.history["mean_return"], run.history["mean_return"])
+    settings = {"n_updates": 1, "n_trajectories": 20, "seed": run.seed, "horizon": run.horizon}
+    resumed = fastpg.train(run.env, policy, resume=loaded, **settings)
+    direct = fastpg.train(run.env, policy, resume=run, **settings)
+    np.testing.assert_array_equal(resumed.theta, direct.theta)
+
+
+def test_columns_that_are_not_known_are_nan(run):
+    history = runs._with_all_columns(run.history[["update", "n_steps", "gradient_norm", "gradient_error"]])
+    assert np.isnan(history["mean_return"]).all() and np.isfinite(history["signal_to_noise"]).all()
+    np.testing.assert_array_equal(history["n_steps"], run.history["n_steps"])
 
 
 def test_a_directory_that_holds_something_is_refused(run, tmp_path):

@@ -10,8 +10,8 @@ the return D = Σ_t γ^t r_t and what has been earned before step t, C_t = Σ_{k
 
     D Σ_t g_t - Σ_t g_t (C_t + γ^t V_t),
 
-which is REINFORCE with one more baseline, and streams: a lane carries two sums of scores, and no trajectory is
-stored.
+which is REINFORCE with one more baseline, and streams: a lane carries two sums of scores, and no trajectory
+is stored.
 
 **RewardToGo** drops γ^t, as most implementations do:
 
@@ -19,8 +19,8 @@ stored.
 
 Here a lane carries the eligibility trace z_t. That is ∇J(θ) for γ = 1. For γ < 1 it is the gradient of no
 function (Nota & Thomas 2020, "Is the policy gradient a gradient?"): late states count as much as early ones,
-which J discounts. It is what Baxter & Bartlett (2001) defined under the name of GPOMDP, as a biased estimate of
-the gradient of the average reward.
+which J discounts. It is what Baxter & Bartlett (2001) defined under the name of GPOMDP, as a biased estimate
+of the gradient of the average reward.
 
 The estimate is the mean of the terms x_i of N trajectories, its standard error √(S²/N) with their sample
 variance S². The baseline comes from a pilot batch of its own random stream, an eighth of N (at least 128

@@ -2,10 +2,9 @@ r"""The natural gradient: the gradient in the metric of the Fisher information.
 
     F(θ) ∇̃J(θ) = ∇J(θ),    F(θ) = E[s sᵀ],    s = Σ_t ∇log π_θ(a_t | s_t)
 
-(Kakade 2002; Peters & Schaal 2008, §4.1). Where F is singular, as for every softmax with a row of parameters for
-each action, of all solutions the shortest. For many parameters F is never formed: conjugate gradients
-(Hestenes & Stiefel 1952) need only F v = E[s (sᵀ v)], which is one more pass over the trajectories for every
-iteration.
+(Kakade 2002; Peters & Schaal 2008, §4.1). Where F is singular, as for every softmax with a row of parameters
+for each action, of all solutions the shortest. For many parameters F is never formed: conjugate gradients
+(Hestenes & Stiefel 1952) need only F v = E[s (sᵀ v)], one more pass over the trajectories for an iteration.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an estimator is asked: a policy in an environment, and which trajectories; and a pilot batch of them."""
+"""What an estimator is asked: a policy in an environment, which trajectories, and a pilot batch of them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

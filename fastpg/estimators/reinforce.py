@@ -221,7 +221,7 @@ class REINFORCE(NamedTuple):
         return self.groups(n_parameters), 5 * n_parameters + COLUMNS
 
     def terms(self, sums, n):
-        """Return α and β, shape (groups, n_parameters), of the terms x_i = s_i (α D_i + β_g), from the sums."""
+        """Return α and β, shape (groups, n_parameters), of the terms x_i = s_i (α D_i + β_g)."""
         p = (sums.shape[1] - COLUMNS) // 5
         if self.baseline == "none":
             return 1.0, np.zeros((1, p))

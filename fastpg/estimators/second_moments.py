@@ -1,12 +1,12 @@
 """Second moments of what trajectories contribute: the covariance of the estimate, and the Fisher information.
 
 A second pass over the same trajectories, which their counter-based random numbers repeat. The term of
-trajectory i is x_i = y_i (α D_i + β_g) with the sum of scores y_i that its accumulator leaves, the return D_i,
-and numbers that the first pass has settled: α, and β_g for each group of trajectories and component.
+trajectory i is x_i = y_i (α D_i + β_g) with the sum of scores y_i that its accumulator leaves, the return
+D_i, and numbers that the first pass has settled: α, and β_g for each group of trajectories and component.
 
 - Covariance of the estimate x̄: Σ_i (x_i - x̄)(x_i - x̄)ᵀ / (N (N - 1)); its diagonal is standard_error².
-- Fisher information of the trajectories' distribution, F(θ) = E[s sᵀ] with s = Σ_t ∇log π_θ(a_t | s_t), which is
-  Σ_t E[∇log π ∇log πᵀ] (Kakade 2002; Peters & Schaal 2008, §4.1): x_i = s_i, that is α = 0 and β = 1.
+- Fisher information of the trajectories' distribution, F(θ) = E[s sᵀ] with s = Σ_t ∇log π_θ(a_t | s_t), which
+  is Σ_t E[∇log π ∇log πᵀ] (Kakade 2002; Peters & Schaal 2008, §4.1): x_i = s_i, that is α = 0 and β = 1.
 """
 
 from typing import Any, NamedTuple

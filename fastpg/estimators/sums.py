@@ -93,7 +93,7 @@ def return_statistics(sums):
 
 
 def mean_and_error(total, squares, n):
-    """Return the mean of n numbers and its standard error, from their sum and sum of squares; NaN if n = 1."""
+    """Return the mean of n numbers and its standard error (NaN if n = 1), from their sum and squares'."""
     mean = total / n
     if n == 1:
         return mean, math.nan
