@@ -126,12 +126,19 @@ def check_discount(discount: Any) -> float:
     return gamma
 
 
-def check_positive(name: str, value: Any) -> float:
-    """Return a finite number above 0, or raise."""
+def check_number(name: str, value: Any) -> float:
+    """Return a finite number, or raise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r}: must be a number")
-    if not 0.0 < value < float("inf"):
-        raise ValueError(f"{name}={value!r}: must be positive and finite")
+    if not -float("inf") < value < float("inf"):
+        raise ValueError(f"{name}={value!r}: must be finite")
+    return float(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a finite number above 0, or raise."""
+    if not check_number(name, value) > 0.0:
+        raise ValueError(f"{name}={value!r}: must be positive")
     return float(value)
 
 

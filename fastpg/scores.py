@@ -27,6 +27,24 @@ def whole_score(policy, theta, running):
     return policy.whole_score(theta, running) if hasattr(policy, "whole_score") else running
 
 
+def running_entropy_score(policy, theta, observation):
+    """Return ∇_θ H of the policy in a state as `running_score` has scores; nothing if recorded."""
+    if is_recorded(policy):
+        return vectors.nothing()
+    if hasattr(policy, "running_entropy_score"):
+        return policy.running_entropy_score(theta, observation)
+    return policy.entropy_score(theta, observation)
+
+
+@compiled_form(running_entropy_score)
+def _(policy, theta, observation):
+    if is_recorded(policy.instance_class):
+        return lambda policy, theta, observation: vectors.nothing()
+    if hasattr(policy.instance_class, "running_entropy_score"):
+        return lambda policy, theta, observation: policy.running_entropy_score(theta, observation)
+    return lambda policy, theta, observation: policy.entropy_score(theta, observation)
+
+
 @compiled_form(running_score)
 def _(policy, theta, observation, action):
     if is_recorded(policy.instance_class):

@@ -15,7 +15,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from fastpg import simd
-from fastpg.dispatch import compiled_as, compiled_form, inline, lowered
+from fastpg.dispatch import compiled_as, compiled_form, inline, inner, lowered
 from fastpg.random import normal
 from fastpg.tables import load_from_table
 
@@ -41,11 +41,26 @@ def softmax(logits):
 
 
 def log_softmax_at(logits, index):
-    """Return ``l_i - log Σ_b exp(l_b)``, shape (...), for i = `index`; ordinary Python only."""
+    """Return ``l_i - log Σ_b exp(l_b)``, shape (...), for i = `index`."""
     logits = logits - logits.max(axis=-1, keepdims=True)
     chosen = np.broadcast_to(index, logits.shape[:-1])
     normaliser = np.log(np.exp(logits).sum(axis=-1))
     return np.take_along_axis(logits, chosen[..., np.newaxis], -1)[..., 0] - normaliser
+
+
+def softmax_entropy(logits):
+    """Return the entropy -Σ_a p_a log p_a of ``softmax(logits)``, shape (...)."""
+    logits = logits - np.max(logits, axis=-1, keepdims=True)
+    weights = np.exp(logits)
+    total = weights.sum(axis=-1)
+    return np.log(total) - (weights * logits).sum(axis=-1) / total
+
+
+def entropy_slope(logits):
+    """Return the derivative of `softmax_entropy`, -p_a (log p_a + H), shape (..., A)."""
+    logits = logits - np.max(logits, axis=-1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return -np.exp(log_p) * (log_p + softmax_entropy(logits)[..., np.newaxis])
 
 
 def indicator_minus(index, x):
@@ -105,14 +120,14 @@ def add_moments(sums, x, factor):
         values[:] = 0.0
 
 
-def add_powers(sums, x):
-    """Add x and x² to two parts of `sums`, each as long as `x`.
+def add_powers(sums, x, weight):
+    """Add w·x and (w·x)² to two parts of `sums`, each as long as `x`.
 
     `x` is a vector, or `Sparse`: then it is zero afterwards.
     """
     values = x.values if isinstance(x, Sparse) else np.asarray(x)
-    sums[: len(values)] += values
-    sums[len(values) : 2 * len(values)] += values**2
+    sums[: len(values)] += weight * values
+    sums[len(values) : 2 * len(values)] += (weight * values) ** 2
     if isinstance(x, Sparse):
         values[:] = 0.0
 
@@ -223,6 +238,11 @@ def normals(rng, like):
     return np.array([normal(rng, j) for j in range(len(like))])
 
 
+def total(x):
+    """Return the sum of the components, shape (...)."""
+    return np.sum(x, axis=-1)
+
+
 def squares(x):
     """Return ``x²``, component by component."""
     return np.square(x)
@@ -327,12 +347,12 @@ def _add_moments_of_sparse(sums, x, factor):
                 x.values[i] = 0.0
 
 
-def _add_powers_of_vector(sums, x):
-    accumulate(sums, 0, x, 1.0)
-    accumulate(sums, len(x), squares(x), 1.0)
+def _add_powers_of_vector(sums, x, weight):
+    accumulate(sums, 0, x, weight)
+    accumulate(sums, len(x), squares(x), weight * weight)
 
 
-def _add_powers_of_sparse(sums, x):
+def _add_powers_of_sparse(sums, x, weight):
     n = len(x.values)
     for k in range(x.n_sections):
         for i in range(x.starts[k], x.starts[k] + x.width):
@@ -513,6 +533,17 @@ def _(typing, x, factor, offset):
     return x(x, types.float64, types.float64), codegen
 
 
+@lowered(total)
+def _(typing, x):
+    def codegen(context, builder, signature, args):
+        result = context.get_constant(types.float64, 0.0)
+        for value in elements(builder, args[0], len(x)):
+            result = builder.fadd(result, value, flags=FLAGS)
+        return result
+
+    return types.float64(x), codegen
+
+
 @lowered(squares)
 def _(typing, x):
     def codegen(context, builder, signature, args):
@@ -663,3 +694,45 @@ def _argmax(x):
 @compiled_form(softmax)
 def _(logits):
     return _softmax_of_two if len(logits) == 2 else _softmax
+
+
+@compiled_as(log_softmax_at)
+def _log_softmax_at(logits, index):
+    largest = _largest(logits)
+    total = 0.0
+    chosen = 0.0
+    for a in range(len(logits)):
+        total += simd.exp(logits[a] - largest)
+        chosen = logits[a] if a == index else chosen
+    return chosen - largest - simd.log(total)
+
+
+@inner
+def _log_softmax(logits):
+    largest = _largest(logits)
+    total = 0.0
+    for a in range(len(logits)):
+        total += simd.exp(logits[a] - largest)
+    normaliser = largest + simd.log(total)
+    for a in range(len(logits)):
+        logits = _replace(logits, a, logits[a] - normaliser)
+    return logits
+
+
+@compiled_as(softmax_entropy)
+@inner
+def _softmax_entropy(logits):
+    log_p = _log_softmax(logits)
+    entropy = 0.0
+    for a in range(len(logits)):
+        entropy -= simd.exp(log_p[a]) * log_p[a]
+    return entropy
+
+
+@compiled_as(entropy_slope)
+def _entropy_slope(logits):
+    log_p = _log_softmax(logits)
+    entropy = _softmax_entropy(logits)
+    for a in range(len(logits)):
+        log_p = _replace(log_p, a, -simd.exp(log_p[a]) * (log_p[a] + entropy))
+    return log_p

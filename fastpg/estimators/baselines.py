@@ -58,11 +58,12 @@ class LinearValue(NamedTuple):
 
     weights: tuple
     of_time: tuple
+    longest: int  # trajectory of the batch: beyond, the polynomial may do anything
     horizon: float
 
     def value(self, observation, time):
         """Return V(s_t, t)."""
-        tau = time / self.horizon
+        tau = min(time, self.longest) / self.horizon
         a, b, c = self.of_time
         features = vectors.concatenate(observation, vectors.squares(observation))
         return vectors.affine(self.weights, features)[0] + tau * (a + tau * (b + tau * c))
@@ -90,4 +91,7 @@ def fit(kind: str, problem: Any, discount: float) -> Any:
     features = np.hstack([observations, observations**2, np.ones_like(tau), tau, tau**2, tau**3])
     scale = np.maximum(np.abs(features).max(axis=0), 1e-300)
     weights = np.linalg.lstsq(features / scale, to_go[alive], rcond=None)[0] / scale
-    return LinearValue(tuple(weights[:-3].tolist()), tuple(weights[-3:].tolist()), float(problem.horizon))
+    longest = int(batch.lengths.max()) - 1
+    return LinearValue(
+        tuple(weights[:-3].tolist()), tuple(weights[-3:].tolist()), longest, float(problem.horizon)
+    )

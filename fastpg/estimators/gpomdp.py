@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.arguments import check_baseline, check_discount
-from fastpg.estimators import baselines
-from fastpg.estimators.baselines import BASELINES, Constant
+from fastpg.arguments import check_baseline, check_discount, check_number
+from fastpg.estimators.baselines import BASELINES, Constant, fit
+from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.sums import COLUMNS, add_returns
 
 
@@ -71,18 +71,31 @@ def _finish(accumulator, totals, trajectory, term):
     row = totals[0]
     total = trajectory.trace.total
     add_returns(row, 2 * vectors.length(term), total, total, trajectory.time)
-    vectors.add_powers(row, term)
+    vectors.add_powers(row, term, 1.0)
+
+
+def _bonus_level(accumulator, policy, theta, observation):
+    """Return β H_t."""
+    return accumulator.bonus.level(policy, theta, observation)
+
+
+def _recorded_factor(accumulator, policy, theta, observation, factor, weight, coefficient):
+    """Return a recorded factor of a score, weighted, and with the entropy's added."""
+    return accumulator.bonus.factor(policy, theta, observation, factor, weight, coefficient)
 
 
 class CausalTerms(NamedTuple):
     """Accumulates GPOMDP's terms; compiled into the lanes."""
 
     baseline: Any
+    bonus: Any
     discount: float
 
     choose = _choose
     finish = _finish
     used_return = _used_return
+    bonus_level = _bonus_level
+    recorded_factor = _recorded_factor
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -91,9 +104,11 @@ class CausalTerms(NamedTuple):
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
-        expected = trace.earned + trace.weight * self.baseline.value(observation, time)
+        earned = trace.earned + trace.weight * self.bonus.level(policy, theta, observation)
+        expected = earned + trace.weight * self.baseline.value(observation, time)
         past = vectors.add(trace.past, vectors.scale(score, expected, 0.0))
-        return CausalTrace(vectors.add(trace.score, score), past, trace.earned, trace.weight, trace.total)
+        past = self.bonus.push(past, -trace.weight, policy, theta, observation)
+        return CausalTrace(vectors.add(trace.score, score), past, earned, trace.weight, trace.total)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -104,16 +119,31 @@ class CausalTerms(NamedTuple):
         """Return what a finished trajectory contributes."""
         return vectors.subtract(vectors.scale(trace.score, trace.earned, 0.0), trace.past)
 
+    def mark(self, trace, observation, time):
+        """Return what is to be recorded of a step: C_t + γ^t V_t, and γ^t."""
+        return trace.earned + trace.weight * self.baseline.value(observation, time), trace.weight
+
+    def latest(self, trace):
+        """Return what the last step needs to know: nothing."""
+        return 0.0, 0.0
+
+    def weigh(self, trace, mark, later, level):
+        """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
+        return trace.earned - mark[0], mark[1], later
+
 
 class EligibilityTerms(NamedTuple):
     """Accumulates RewardToGo's terms; compiled into the lanes."""
 
     baseline: Any
+    bonus: Any
     decay: float
 
     choose = _choose
     finish = _finish
     used_return = _used_return
+    bonus_level = _bonus_level
+    recorded_factor = _recorded_factor
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -122,10 +152,12 @@ class EligibilityTerms(NamedTuple):
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
+        decayed = vectors.scale(trace.eligibility, self.decay, 0.0)
         level = self.baseline.value(observation, time)
         term = vectors.subtract(trace.term, vectors.scale(score, level, 0.0))
-        eligibility = vectors.add(vectors.scale(trace.eligibility, self.decay, 0.0), score)
-        return EligibilityTrace(term, eligibility, trace.total)
+        term = vectors.add(term, vectors.scale(decayed, self.bonus.level(policy, theta, observation), 0.0))
+        term = self.bonus.push(term, 1.0, policy, theta, observation)
+        return EligibilityTrace(term, vectors.add(decayed, score), trace.total)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -136,10 +168,24 @@ class EligibilityTerms(NamedTuple):
         """Return what a finished trajectory contributes."""
         return trace.term
 
+    def mark(self, trace, observation, time):
+        """Return what is to be recorded of a step: what was earned before, and V_t."""
+        return trace.total, self.baseline.value(observation, time)
+
+    def latest(self, trace):
+        """Return what the last step needs to know: all that was earned, and that nothing follows."""
+        return trace.total, 0.0
+
+    def weigh(self, trace, mark, later, level):
+        """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
+        to_go = later[0] - mark[0] + self.decay * later[1]
+        return to_go - mark[1], 1.0, (mark[0], to_go + level)
+
 
 def _check(estimator, n_trajectories):
     check_baseline(estimator.baseline, BASELINES)
     check_discount(estimator.discount)
+    check_number("entropy", estimator.entropy)
 
 
 def _totals_shape(estimator, n_parameters):
@@ -160,10 +206,12 @@ def _gradient(estimator, sums, n):
     return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
 
 
-def _fitted(estimator, problem):
-    if estimator.baseline == "none":
-        return Constant(0.0)
-    return baselines.fit(estimator.baseline, problem, float(estimator.discount))
+def _parts(estimator, problem):
+    """Return the baseline, the bonus and the discount."""
+    bonus = bonus_for(estimator.entropy, problem.policy)
+    gamma = float(estimator.discount)
+    fitted = Constant(0.0) if estimator.baseline == "none" else fit(estimator.baseline, problem, gamma)
+    return fitted, bonus, gamma
 
 
 class GPOMDP(NamedTuple):
@@ -172,10 +220,12 @@ class GPOMDP(NamedTuple):
     The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
     "none" (V = 0), "mean" (one number), "time" (one for each step) or "value" (a linear function of state
     and time), fitted on a pilot batch; all are unbiased, see the derivation at the top of this module.
+    `entropy` is the coefficient β of a bonus (`fastpg.estimators.entropy`).
     """
 
     discount: float = 1.0
     baseline: str = "none"
+    entropy: float = 0.0
 
     check = _check
     totals_shape = _totals_shape
@@ -184,18 +234,19 @@ class GPOMDP(NamedTuple):
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return CausalTerms(_fitted(self, problem), float(self.discount))
+        return CausalTerms(*_parts(self, problem))
 
 
 class RewardToGo(NamedTuple):
     """``(1/N) Σ_i Σ_t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``: without the factor γ^t.
 
     What is commonly implemented as the discounted policy gradient. For γ < 1 it is not the gradient of the
-    discounted objective, nor of any other (Nota & Thomas 2020); `GPOMDP` is.
+    discounted objective, nor of any other (Nota & Thomas 2020); `GPOMDP` is. The options are the same.
     """
 
     discount: float = 0.99
     baseline: str = "none"
+    entropy: float = 0.0
 
     check = _check
     totals_shape = _totals_shape
@@ -204,4 +255,4 @@ class RewardToGo(NamedTuple):
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return EligibilityTerms(_fitted(self, problem), float(self.discount))
+        return EligibilityTerms(*_parts(self, problem))

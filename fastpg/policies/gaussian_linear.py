@@ -115,10 +115,22 @@ class GaussianLinear(NamedTuple):
         return self.mean(theta, observation)
 
     def log_prob(self, theta, observation, action):
-        """Return the logarithm of the density at `action`, shape (...); ordinary Python only."""
+        """Return the logarithm of the density at `action`, shape (...)."""
         log_std = self.log_std_at(theta, observation)
-        z = (np.asarray(action) - self.mean(theta, observation)) * np.exp(-log_std)
-        return -(0.5 * z**2 + log_std + _LOG_SQRT_2PI).sum(axis=-1)
+        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
+        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
+        return -vectors.total(vectors.add(vectors.scale(vectors.squares(z), 0.5, _LOG_SQRT_2PI), log_std))
+
+    def entropy(self, theta, observation):
+        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
+        return vectors.total(vectors.scale(self.log_std_at(theta, observation), 1.0, _LOG_SQRT_2PI + 0.5))
+
+    def entropy_score(self, theta, observation):
+        """Return ∇_θ H, shape (..., n_parameters): the derivative of every log σ_k, which is all it has."""
+        zeros = vectors.scale(self.log_std_at(theta, observation), 0.0, 0.0)
+        rows = vectors.outer_with_bias(zeros, observation)
+        ones = vectors.scale(zeros, 1.0, 1.0)
+        return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), ones, observation))
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters).
@@ -131,7 +143,8 @@ class GaussianLinear(NamedTuple):
         inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
         z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
         rows = vectors.outer_with_bias(vectors.multiply(z, inverse), observation)
-        return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), z, observation))
+        excess = vectors.scale(vectors.squares(z), 1.0, -1.0)
+        return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), excess, observation))
 
 
 def _log_std(parameters, log_std, observation):
@@ -144,13 +157,12 @@ def _log_std(parameters, log_std, observation):
     return vectors.affine(parameters, observation)
 
 
-def _log_std_score(parameters, z, observation):
-    """The derivative of log π with respect to those parameters."""
+def _log_std_score(parameters, slope, observation):
+    """The derivative with respect to those parameters, from that with respect to log σ."""
     n = np.shape(parameters)[-1]
-    excess = np.square(z) - 1.0
     if n == 0:
-        return excess[..., :0]
-    return excess if n == np.shape(z)[-1] else vectors.outer_with_bias(excess, observation)
+        return slope[..., :0]
+    return slope if n == np.shape(slope)[-1] else vectors.outer_with_bias(slope, observation)
 
 
 @compiled_form(_log_std)
@@ -163,11 +175,9 @@ def _(parameters, log_std, observation):
 
 
 @compiled_form(_log_std_score)
-def _(parameters, z, observation):
+def _(parameters, slope, observation):
     if len(parameters) == 0:
-        return lambda parameters, z, observation: parameters
-    if len(parameters) == len(z):
-        return lambda parameters, z, observation: vectors.scale(vectors.squares(z), 1.0, -1.0)
-    return lambda parameters, z, observation: vectors.outer_with_bias(
-        vectors.scale(vectors.squares(z), 1.0, -1.0), observation
-    )
+        return lambda parameters, slope, observation: parameters
+    if len(parameters) == len(slope):
+        return lambda parameters, slope, observation: slope
+    return lambda parameters, slope, observation: vectors.outer_with_bias(slope, observation)

@@ -86,10 +86,21 @@ class SoftmaxLinear(NamedTuple):
         return self.first_action + vectors.argmax(vectors.affine(theta, observation))
 
     def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...); ordinary Python only."""
-        return vectors.log_softmax_at(
-            vectors.affine(theta, observation), np.asarray(action) - self.first_action
-        )
+        """Return log π_θ(action | observation), shape (...)."""
+        return vectors.log_softmax_at(vectors.affine(theta, observation), action - self.first_action)
+
+    def entropy(self, theta, observation):
+        """Return H = −Σ_a π(a) log π(a), shape (...)."""
+        return vectors.softmax_entropy(vectors.affine(theta, observation))
+
+    def entropy_score(self, theta, observation):
+        """Return ∇_θ H: −π(c) (log π(c) + H) x for the row θ_c; shape (..., n_parameters)."""
+        return vectors.outer_with_bias(vectors.entropy_slope(vectors.affine(theta, observation)), observation)
+
+    def running_entropy_score(self, theta, observation):
+        """Return the same without its last row, minus the sum of the others."""
+        slope = vectors.entropy_slope(vectors.affine(theta, observation))
+        return vectors.outer_with_bias(vectors.but_last(slope), observation)
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters).

@@ -100,10 +100,16 @@ class SoftmaxTabular(NamedTuple):
         return self.first_action + vectors.argmax(self.preferences(theta, observation))
 
     def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...); ordinary Python only."""
-        return vectors.log_softmax_at(
-            self.preferences(theta, observation), np.asarray(action) - self.first_action
-        )
+        """Return log π_θ(action | observation), shape (...)."""
+        return vectors.log_softmax_at(self.preferences(theta, observation), action - self.first_action)
+
+    def entropy(self, theta, observation):
+        """Return H = −Σ_a π(a) log π(a), shape (...)."""
+        return vectors.softmax_entropy(self.preferences(theta, observation))
+
+    def entropy_factor(self, theta, observation):
+        """Return what is not zero of ∇_θ H, −π(c) (log π(c) + H) for each action c, shape (..., A)."""
+        return vectors.entropy_slope(self.preferences(theta, observation))
 
     def factor(self, theta, observation, action):
         """Return what is not zero of the score, 1{a = action} − π_θ(a | observation), shape (..., A)."""
