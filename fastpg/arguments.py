@@ -74,7 +74,7 @@ def _missing(cls, members):
     return [member for member in members if not hasattr(cls, member)]
 
 
-def check_theta(policy: Any, theta: Any) -> np.ndarray:
+def check_theta(policy: Any, theta: Any, name: str = "theta") -> np.ndarray:
     """Return θ as a contiguous float64 vector of the policy's length, or raise."""
     if policy.n_parameters > MAX_PARAMETERS and not hasattr(policy, "spread"):
         raise ValueError(
@@ -86,12 +86,12 @@ def check_theta(policy: Any, theta: Any) -> np.ndarray:
             raise TypeError("complex numbers given")
         array = np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"theta: must be an array of {policy.n_parameters} numbers ({error})") from None
+        raise TypeError(f"{name}: must be an array of {policy.n_parameters} numbers ({error})") from None
     if np.shape(theta) != (policy.n_parameters,):
-        raise ValueError(f"theta: has shape {np.shape(theta)}, must have ({policy.n_parameters},)")
+        raise ValueError(f"{name}: has shape {np.shape(theta)}, must have ({policy.n_parameters},)")
     if not np.isfinite(array).all():
         where = np.flatnonzero(~np.isfinite(array))
-        raise ValueError(f"theta: must be finite, but theta[{where[0]}] is {array[where[0]]}")
+        raise ValueError(f"{name}: must be finite, but {name}[{where[0]}] is {array[where[0]]}")
     return array
 
 

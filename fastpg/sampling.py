@@ -37,6 +37,11 @@ def chunk_size(n_trajectories: int, horizon: int) -> int:
     return max(1, min(size, good))
 
 
+def as_parameters(policy, theta):
+    """Return θ as compiled code has it: an array if trajectories are recorded, else a tuple."""
+    return np.array(theta) if is_recorded(policy) else tuple(theta.tolist())
+
+
 def sample(
     env, policy, theta, accumulator, shape, *, n_trajectories, horizon, seed, first_trajectory=0, threads=None
 ) -> Iterator[tuple[int, np.ndarray, int]]:
@@ -48,9 +53,8 @@ def sample(
     """
     size = chunk_size(n_trajectories, horizon)
     n_chunks = -(-n_trajectories // size)
-    recorded = is_recorded(policy)
-    parameters = np.array(theta) if recorded else tuple(theta.tolist())
-    if recorded:
+    parameters = as_parameters(policy, theta)
+    if is_recorded(policy):
         _check_record(policy, horizon)
     done = 0
     small = _GOOD_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS

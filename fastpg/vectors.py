@@ -356,7 +356,7 @@ def _add_powers_of_sparse(sums, x, weight):
     n = len(x.values)
     for k in range(x.n_sections):
         for i in range(x.starts[k], x.starts[k] + x.width):
-            value = x.values[i]
+            value = weight * x.values[i]
             sums[i] += value
             sums[n + i] += value * value
             x.values[i] = 0.0
@@ -400,7 +400,7 @@ def _(array, start, x):
 
 
 @compiled_form(add_powers)
-def _(sums, x):
+def _(sums, x, weight):
     sparse = getattr(x, "instance_class", None) is Sparse
     return _add_powers_of_sparse if sparse else _add_powers_of_vector
 

@@ -19,6 +19,7 @@ from fastpg.arguments import (
     check_threads,
 )
 from fastpg.estimators.estimate import Estimate
+from fastpg.estimators.importance import effective_sample_size, weighted, without_weights
 from fastpg.estimators.natural import MAX_DENSE
 from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
@@ -35,6 +36,7 @@ def policy_gradient(
     estimator: Any = None,
     *,
     n_trajectories: int | None = None,
+    behavior: Any = None,
     relative_error: float | None = None,
     max_trajectories: int = 10_000_000,
     covariance: bool = False,
@@ -64,6 +66,10 @@ def policy_gradient(
     n_trajectories : int
         N, at least 1; at least 2 with a baseline of REINFORCE's. With 1 the standard errors are NaN. To be
         left out if `relative_error` is given.
+    behavior : array_like, shape (policy.n_parameters,), optional
+        Take the trajectories from the policy with these parameters in place of θ, and weight them
+        (`fastpg.estimators.importance`); with `GPOMDP` or `RewardToGo`. The mean return is then that of the
+        trajectories taken.
     relative_error : float, optional
         Sample on until ``norm(standard_error) <= relative_error · norm(gradient)``. The trajectories are
         those that a call with the N it ends with would use. (As N depends on what was seen, intervals are
@@ -127,6 +133,8 @@ def policy_gradient(
     )
     accumulator = estimator.accumulator(problem)
     shape = estimator.totals_shape(p)
+    if behavior is not None:
+        accumulator, shape = weighted(accumulator, shape, problem, behavior)
     sums, n_steps, before = None, 0, 0
     part = problem
     while True:
@@ -135,7 +143,8 @@ def policy_gradient(
             n_steps += steps
             if progress is not None:
                 progress(before + done)
-        gradient, standard_error = estimator.gradient(sums, n)
+        terms = sums if behavior is None else without_weights(sums)
+        gradient, standard_error = estimator.gradient(terms, n)
         if n == most:
             break
         missing = np.linalg.norm(standard_error) / (relative_error * np.linalg.norm(gradient))
@@ -147,12 +156,16 @@ def policy_gradient(
         first = problem.first_trajectory + before
         part = problem._replace(n_trajectories=n - before, first_trajectory=first)
     problem = problem._replace(n_trajectories=n)
-    matrices: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    if behavior is not None:
+        more["effective_sample_size"] = effective_sample_size(sums)
     if covariance:
-        second = mean_outer_product(problem, accumulator, *estimator.terms(sums, n))
+        weights = 1.0, np.zeros((1, p))  # α = 1, β = 0: the importance weights
+        factor, offsets = estimator.terms(sums, n) if behavior is None else weights
+        second = mean_outer_product(problem, accumulator, factor, offsets)
         centred = second - np.outer(gradient, gradient)
-        matrices["covariance"] = centred / (n - 1) if n > 1 else np.full((p, p), np.nan)
+        more["covariance"] = centred / (n - 1) if n > 1 else np.full((p, p), np.nan)
     if fisher:
-        matrices["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
+        more["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
     seconds = time.perf_counter() - started
-    return Estimate(gradient, standard_error, *return_statistics(sums), n, n_steps, seconds, **matrices)
+    return Estimate(gradient, standard_error, *return_statistics(sums), n, n_steps, seconds, **more)
