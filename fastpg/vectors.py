@@ -528,7 +528,8 @@ _elementwise(multiply, "fmul")
 def _(typing, x, factor, offset):
     def codegen(context, builder, signature, args):
         values = [builder.fmul(value, args[1], flags=FLAGS) for value in elements(builder, args[0], len(x))]
-        return cgutils.pack_array(builder, [builder.fadd(v, args[2], flags=FLAGS) for v in values])
+        values = [builder.fadd(v, args[2], flags=FLAGS) for v in values]
+        return cgutils.pack_array(builder, values, ir.DoubleType())
 
     return x(x, types.float64, types.float64), codegen
 

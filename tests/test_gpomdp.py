@@ -180,7 +180,7 @@ def test_reinforce_with_a_discount_is_the_exact_gradient():
 
 def reward_to_go_expectation(mdp, policy, theta, discount, horizon):
     """Σ_t Σ_s d_t(s) Σ_a π ∇log π Q_t, with no γ^t: forward and backward in plain NumPy, from outcomes."""
-    probability, successor, reward, ends = mdp.outcomes()
+    probability, successor, reward, ends = mdp.outcomes
     pi = np.array([policy.probabilities(theta, s) for s in range(mdp.n_states)])
     scores = np.array([[policy.score(theta, s, a) for a in (0, 1)] for s in range(mdp.n_states)])
     values, q = np.zeros(mdp.n_states), []
