@@ -2,14 +2,15 @@
 
 A policy with few parameters has its score added up step by step (`running_score`). One with `factor` and
 `spread` has too many to carry along: for each step the lane notes the observation and the `factor` of the
-score, from which `spread` makes the score when the trajectory is complete.
+score, from which `spread` makes the score when the trajectory is complete. If the policy has
+`recorded_score`, that makes the score of all steps at once, in compiled code.
 """
 
 import numpy as np
 from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form
+from fastpg.dispatch import compiled_form, inline, lowered
 from fastpg.lane_memory import lane_count
 
 
@@ -120,6 +121,13 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     return vectors.Sparse(score, starts, trajectory.time, width)
 
 
+@inline
+def _clear(score, starts):
+    """Set a dense score to zero; a sparse one, which has sections, is zero again when it has been added."""
+    if len(starts) == 0:
+        score[:] = 0.0
+
+
 @compiled_form(new_factor)
 def _(policy, theta, observation, action):
     if is_recorded(policy.instance_class):
@@ -132,27 +140,33 @@ def _(policy, theta, accumulator, like, observation, horizon):
     if not (is_recorded(policy.instance_class) and is_scored(accumulator.instance_class)):
         return lambda policy, theta, accumulator, like, observation, horizon: None
 
+    at_once = hasattr(policy.instance_class, "recorded_score")
+
     def new_record(policy, theta, accumulator, like, observation, horizon):
         size = lane_count(like) * horizon
         observations = np.empty(size * vectors.n_components(observation))
         factors = np.empty(size * len(like.factor))
-        return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+        n_sections = horizon * policy.sections_per_step() if at_once else horizon
+        return observations, factors, np.zeros(len(theta)), np.empty(n_sections, np.int64)
 
     return new_record
 
 
-@compiled_form(write_record)
-def _(record, lane, horizon, trajectory, observation):
-    if isinstance(record, types.NoneType):
-        return lambda record, lane, horizon, trajectory, observation: None
+# Instructions and not a function: that would count the arrays as in use for every step, which is slow.
+@lowered(write_record)
+def _(typing, record, lane, horizon, trajectory, observation):
+    def codegen(context, builder, signature, args):
+        if isinstance(record, types.BaseTuple):
+            fields = {name: builder.extract_value(args[3], i) for i, name in enumerate(trajectory.fields)}
+            step = builder.add(builder.mul(args[1], args[2]), fields["time"])
+            factor = trajectory[trajectory.fields.index("factor")]
+            written = (observation, args[4]), (factor, fields["factor"])
+            for i, (kind, value) in enumerate(written):
+                array = builder.extract_value(args[0], i)
+                vectors.store_record(context, builder, record[i], array, step, kind, value)
+        return context.get_dummy_value()
 
-    def write_record(record, lane, horizon, trajectory, observation):
-        observations, factors, _, _ = record
-        step = lane * horizon + trajectory.time
-        vectors.store(observations, step * vectors.n_components(observation), observation)
-        vectors.store(factors, step * len(trajectory.factor), trajectory.factor)
-
-    return write_record
+    return types.void(record, types.intp, types.intp, trajectory, observation), codegen
 
 
 @compiled_form(move_record)
@@ -186,6 +200,24 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
             return whole_score(policy, theta, trajectory.trace.score)
 
         return carried_score
+
+    if hasattr(policy.instance_class, "recorded_score"):
+
+        def score_at_once(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            observations, factors, score, starts = record
+            _clear(score, starts)
+            return policy.recorded_score(
+                score,
+                starts,
+                observations,
+                factors,
+                lane * horizon,
+                trajectory.time,
+                observation,
+                trajectory.factor,
+            )
+
+        return score_at_once
 
     def recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
         observations, factors, score, starts = record
