@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import packs
-from fastpg.dispatch import inline
+from fastpg.dispatch import inner
 
 MAX_FEATURES = 2**20
 _UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of Gymnasium's that means none

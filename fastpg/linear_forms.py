@@ -561,7 +561,7 @@ def _(
             for k in range(m):
                 array[len(array) - m + k] += factors[step * 2 * m + m + k]
 
-    add_learned = inline(add_learned)
+    add_learned = inner(add_learned)
 
     if features.instance_class is TileCoding:
 
