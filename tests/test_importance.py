@@ -12,7 +12,7 @@ from fastpg import GPOMDP, REINFORCE, GaussianLinear, RewardToGo, SoftmaxTabular
 from fastpg.estimators.baselines import Constant
 
 needs_jit = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="needs compiled kernels")
-HORIZON, N = 30, 300
+HORIZON, N = (30, 300) if not numba.config.DISABLE_JIT else (12, 20)
 
 
 @pytest.mark.parametrize("estimator", [GPOMDP(0.9), RewardToGo(0.9)])
@@ -40,7 +40,7 @@ def test_weighted_batch_is_the_mean_over_trajectories(env, policy, theta, estima
     np.testing.assert_allclose(estimate.standard_error, error, rtol=1e-9)
     size = weights.sum() ** 2 / (weights**2).sum()
     assert estimate.effective_sample_size == pytest.approx(size, rel=1e-10)
-    assert 1 < size < 0.95 * N
+    assert 1 < size < 0.99 * N
 
 
 @pytest.mark.parametrize("estimator", [GPOMDP(0.9, "time"), RewardToGo(0.9)])

@@ -12,7 +12,7 @@ from fastpg.estimators.natural import fisher_vector_product, natural_gradient
 from fastpg.estimators.problem import Problem
 
 needs_jit = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="needs compiled kernels")
-HORIZON, N = 40, 200
+HORIZON, N = (40, 200) if not numba.config.DISABLE_JIT else (12, 20)
 ESTIMATORS = [
     *(REINFORCE(baseline) for baseline in ("none", "mean", "optimal")),
     REINFORCE("optimal", 0.9),
