@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastpg.envs import FiniteMDP
 
 import fastpg
 from bench.environments import installed
@@ -40,7 +41,6 @@ from bench.speed import (
 )
 from fastpg import GPOMDP, REINFORCE, RewardToGo, exact
 from fastpg.arguments import check_horizon
-from fastpg.envs import FiniteMDP
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.natural import natural_gradient
 from fastpg.estimators.problem import Problem
