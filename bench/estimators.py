@@ -160,8 +160,11 @@ def cases() -> dict[str, Case]:
     normal = np.random.default_rng(1).normal
     linear_theta, table_theta = normal(0.0, 0.5, LINEAR.n_parameters), normal(0.0, 0.5, table.n_parameters)
     stable = np.array([-1.0, -1.5, 0.1, -0.5])  # a push towards the origin; σ = 0.6
+    fourier = fastpg.SoftmaxLinear.for_env(CARTPOLE, features=fastpg.features.Fourier(1))
+    waves = normal(0.0, 0.2, fourier.n_parameters)
     return {
         "CartPole-v1": Case("softmax", CARTPOLE, LINEAR, linear_theta, 0.9 * linear_theta, 40),
+        "CartPole-v1, Fourier(1)": Case("features", CARTPOLE, fourier, waves, 0.9 * waves, 30),
         "Chain": Case("tabular", mdp, table, table_theta, 0.9 * table_theta, 20),
         "LinearQuadratic-v0": Case("gaussian", plant, gaussian, stable, stable + 0.05, 20),
     }
@@ -235,7 +238,8 @@ def write_case(case: Case, asked: dict[str, Any], path: Path, weighted: bool) ->
         name: {"estimator": type(estimator).__name__} | estimator._asdict()
         for name, estimator in asked.items()
     }
-    np.savez(path, policy=case.kind, theta=case.theta, asked=json.dumps(options), **arrays, **more)
+    seen = {"observations": case.policy.features(arrays["observations"])} if case.kind == "features" else {}
+    np.savez(path, policy=case.kind, theta=case.theta, asked=json.dumps(options), **arrays | seen, **more)
     return arrays
 
 

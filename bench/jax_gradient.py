@@ -13,10 +13,11 @@ importance-sampled objective itself (Jie & Abbeel 2010; "MagicBox" of Foerster e
 REINFORCE is that of 1[Σ_t log π_t] (R - b), and RewardToGo, which is no function's gradient, that of the
 usual surrogate Σ_t log π_t stop(rewards to go) + β H_t. In float64.
 
-A file holds, with N trajectories of at most T steps: `policy` ("softmax", "tabular" or "gaussian"), `theta`,
-`observations` (N, T, F), `actions` (N, T, m), `rewards` (N, T), `lengths` (N,), `asked` (JSON: names with the
-options of an estimator), for each name with a fitted baseline its ``values NAME`` (N, T), and `behavior`, a
-θ, where the trajectories are another policy's and to be weighted.
+A file holds, with N trajectories of at most T steps: `policy` ("softmax", "features", which is the same
+without a bias, "tabular" or "gaussian"), `theta`, `observations` (N, T, F) or the features of them, `actions`
+(N, T, m), `rewards` (N, T), `lengths` (N,), `asked` (JSON: names with the options of an estimator), for each
+name with a fitted baseline its ``values NAME`` (N, T), and `behavior`, a θ, where the trajectories are
+another policy's and to be weighted.
 """
 
 import argparse
@@ -35,9 +36,8 @@ RANK = 1e-10  # singular values of the Fisher information below that, relative t
 # --- policies: log π(a | o) and the entropy of π(· | o) ---
 
 
-def softmax_logits(theta, observation):
-    """Return the logits of a softmax with a row of weights, bias last, for each action."""
-    x = jnp.append(observation, 1.0)
+def linear(theta, x):
+    """Return the logits of a softmax with a row of weights for each action."""
     return theta.reshape(-1, len(x)) @ x
 
 
@@ -64,7 +64,9 @@ def gaussian(theta, observation, action):
 def policy_of(kind, n_actions, n_components):
     """Return log_prob and entropy."""
     if kind == "softmax":
-        return categorical(softmax_logits)
+        return categorical(lambda theta, observation: linear(theta, jnp.append(observation, 1.0)))
+    if kind == "features":
+        return categorical(linear)
     if kind == "tabular":
         return categorical(
             lambda theta, observation: theta.reshape(-1, n_actions)[observation[0].astype(int)]

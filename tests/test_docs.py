@@ -14,7 +14,9 @@ BLOCK = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
 CLOCK = re.compile(r"in \S+ s \(\S+ steps a second\)")
 
-pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="millions of trajectories are compiled")
+pytestmark = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="millions of trajectories are compiled"
+)
 
 
 def sections(page):
@@ -72,7 +74,7 @@ def run(code, names):
 
 
 def assert_same(printed, stated):
-    """The same words, and numbers that differ by no more than one in the last digit: rounding may be another."""
+    """The same words, and numbers that differ by one in the last digit at most: machines may round apart."""
     printed, stated = (CLOCK.sub("", text).strip() for text in (printed, stated))
     shape = [re.sub(r"\s+", " ", NUMBER.sub("#", text)) for text in (printed, stated)]
     assert shape[0] == shape[1]
