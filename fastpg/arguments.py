@@ -1,5 +1,6 @@
 """Checks at the border: what every public function refuses, and how it says so."""
 
+import math
 import operator
 from functools import lru_cache
 from numbers import Real
@@ -130,9 +131,10 @@ def check_number(name: str, value: Any) -> float:
     """Return a finite number, or raise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r}: must be a number")
-    if not -float("inf") < value < float("inf"):
+    number = float(value)
+    if not math.isfinite(number):
         raise ValueError(f"{name}={value!r}: must be finite")
-    return float(value)
+    return number
 
 
 def check_positive(name: str, value: Any) -> float:

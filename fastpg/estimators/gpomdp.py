@@ -33,6 +33,7 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
+from fastpg.dispatch import inner
 from fastpg.estimators.baselines import BASELINES, Constant, fit
 from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.sums import COLUMNS, add_returns
@@ -56,32 +57,12 @@ class EligibilityTrace(NamedTuple):
     total: float
 
 
-def _used_return(accumulator, trace):
-    """Return the return that terms are multiplied with: none, they are complete."""
-    return 0.0
-
-
-def _choose(accumulator, policy, theta, observation, rng):
-    """Return the action to take."""
-    return policy.sample(theta, observation, rng)
-
-
-def _finish(accumulator, totals, trajectory, term):
-    """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
+@inner
+def _add_term(totals, trajectory, term):
     row = totals[0]
     total = trajectory.trace.total
     add_returns(row, 2 * vectors.length(term), total, total, trajectory.time)
     vectors.add_powers(row, term, 1.0)
-
-
-def _bonus_level(accumulator, policy, theta, observation):
-    """Return β H_t."""
-    return accumulator.bonus.level(policy, theta, observation)
-
-
-def _recorded_factor(accumulator, policy, theta, observation, factor, weight, coefficient):
-    """Return a recorded factor of a score, weighted, and with the entropy's added."""
-    return accumulator.bonus.factor(policy, theta, observation, factor, weight, coefficient)
 
 
 class CausalTerms(NamedTuple):
@@ -91,11 +72,25 @@ class CausalTerms(NamedTuple):
     bonus: Any
     discount: float
 
-    choose = _choose
-    finish = _finish
-    used_return = _used_return
-    bonus_level = _bonus_level
-    recorded_factor = _recorded_factor
+    def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
+        return policy.sample(theta, observation, rng)
+
+    def finish(self, totals, trajectory, term):
+        """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
+        _add_term(totals, trajectory, term)
+
+    def used_return(self, trace):
+        """Return the return that terms are multiplied with: none, they are complete."""
+        return 0.0
+
+    def bonus_level(self, policy, theta, observation):
+        """Return β H_t."""
+        return self.bonus.level(policy, theta, observation)
+
+    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
+        """Return a recorded factor of a score, weighted, and with the entropy's added."""
+        return self.bonus.factor(policy, theta, observation, factor, weight, coefficient)
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -139,11 +134,25 @@ class EligibilityTerms(NamedTuple):
     bonus: Any
     decay: float
 
-    choose = _choose
-    finish = _finish
-    used_return = _used_return
-    bonus_level = _bonus_level
-    recorded_factor = _recorded_factor
+    def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
+        return policy.sample(theta, observation, rng)
+
+    def finish(self, totals, trajectory, term):
+        """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
+        _add_term(totals, trajectory, term)
+
+    def used_return(self, trace):
+        """Return the return that terms are multiplied with: none, they are complete."""
+        return 0.0
+
+    def bonus_level(self, policy, theta, observation):
+        """Return β H_t."""
+        return self.bonus.level(policy, theta, observation)
+
+    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
+        """Return a recorded factor of a score, weighted, and with the entropy's added."""
+        return self.bonus.factor(policy, theta, observation, factor, weight, coefficient)
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -182,24 +191,14 @@ class EligibilityTerms(NamedTuple):
         return to_go - mark[1], 1.0, (mark[0], to_go + level)
 
 
-def _check(estimator, n_trajectories):
+def _check(estimator):
     check_baseline(estimator.baseline, BASELINES)
     check_discount(estimator.discount)
     check_number("entropy", estimator.entropy)
 
 
-def _totals_shape(estimator, n_parameters):
-    """Return the shape of the totals of a chunk: one row."""
-    return 1, 2 * n_parameters + COLUMNS
-
-
-def _terms(estimator, sums, n):
-    """Return α = 0 and β = 1: what trajectories leave are the terms."""
-    return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
-
-
-def _gradient(estimator, sums, n):
-    """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
+def _mean_term(sums, n):
+    """The mean of the terms and its standard error, shape (n_parameters,) each, from their sums."""
     x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
     if n == 1:
         return x, np.full_like(x, np.nan)
@@ -227,10 +226,21 @@ class GPOMDP(NamedTuple):
     baseline: str = "none"
     entropy: float = 0.0
 
-    check = _check
-    totals_shape = _totals_shape
-    gradient = _gradient
-    terms = _terms
+    def check(self, n_trajectories):
+        """Raise ValueError or TypeError unless the options are allowed."""
+        _check(self)
+
+    def totals_shape(self, n_parameters):
+        """Return the shape of the totals of a chunk: one row."""
+        return 1, 2 * n_parameters + COLUMNS
+
+    def gradient(self, sums, n):
+        """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
+        return _mean_term(sums, n)
+
+    def terms(self, sums, n):
+        """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""
+        return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
@@ -248,10 +258,21 @@ class RewardToGo(NamedTuple):
     baseline: str = "none"
     entropy: float = 0.0
 
-    check = _check
-    totals_shape = _totals_shape
-    gradient = _gradient
-    terms = _terms
+    def check(self, n_trajectories):
+        """Raise ValueError or TypeError unless the options are allowed."""
+        _check(self)
+
+    def totals_shape(self, n_parameters):
+        """Return the shape of the totals of a chunk: one row."""
+        return 1, 2 * n_parameters + COLUMNS
+
+    def gradient(self, sums, n):
+        """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
+        return _mean_term(sums, n)
+
+    def terms(self, sums, n):
+        """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""
+        return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""

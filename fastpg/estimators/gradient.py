@@ -135,7 +135,8 @@ def policy_gradient(
     shape = estimator.totals_shape(p)
     if behavior is not None:
         accumulator, shape = weighted(accumulator, shape, problem, behavior)
-    sums, n_steps, before = None, 0, 0
+    sums: Any = None
+    n_steps = before = 0
     part = problem
     while True:
         for done, totals, steps in part.sample(accumulator, shape):
@@ -145,7 +146,7 @@ def policy_gradient(
                 progress(before + done)
         terms = sums if behavior is None else without_weights(sums)
         gradient, standard_error = estimator.gradient(terms, n)
-        if n == most:
+        if relative_error is None or n == most:
             break
         missing = np.linalg.norm(standard_error) / (relative_error * np.linalg.norm(gradient))
         if missing <= 1.0:
@@ -168,4 +169,7 @@ def policy_gradient(
     if fisher:
         more["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
     seconds = time.perf_counter() - started
-    return Estimate(gradient, standard_error, *return_statistics(sums), n, n_steps, seconds, **more)
+    mean_return, return_error, mean_length = return_statistics(sums)
+    return Estimate(
+        gradient, standard_error, mean_return, return_error, mean_length, n, n_steps, seconds, **more
+    )

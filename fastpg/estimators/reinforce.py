@@ -114,7 +114,9 @@ class DiscountedScoresAndReturns(NamedTuple):
     groups: int
     discount: float
 
-    choose = ScoresAndReturns.choose
+    def choose(self, policy, theta, observation, rng):
+        """Return the action to take."""
+        return policy.sample(theta, observation, rng)
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
