@@ -42,7 +42,6 @@ from bench.speed import (
 from fastpg import GPOMDP, REINFORCE, RewardToGo, exact
 from fastpg.arguments import check_horizon
 from fastpg.estimators.estimate import Estimate
-from fastpg.estimators.natural import natural_gradient
 from fastpg.estimators.problem import Problem
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
 
@@ -290,7 +289,7 @@ def differences(case: Case, peers: str) -> dict[str, float]:
             if estimate.covariance is not None:
                 found[f"{name}: covariance"] = relative(estimate.covariance, jax["covariance"])
             if not weighted:
-                natural = natural_gradient(estimate.gradient, estimate.fisher)
+                natural = fastpg.natural_gradient(estimate.gradient, estimate.fisher)
                 found["Fisher information"] = relative(estimate.fisher, answer["fisher"])
                 found[f"{name}: natural gradient"] = relative(natural, jax["natural"])
             else:
