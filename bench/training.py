@@ -1,4 +1,4 @@
-"""What the defaults reach: ``python -m bench.training [--seeds 10] [env ...] [--markdown FILE] [--json FILE]``.
+"""What the defaults reach: ``python -m bench.training [--seeds 10] [env ...] [--markdown FILE]``.
 
 Trains with the settings of `fastpg.defaults` for ten seeds, as ``fastpg train ENV`` does, and plays the
 policies in Gymnasium's own environment, with its start states and its time limit (in fastpg's where
@@ -24,7 +24,6 @@ import fastpg
 from bench.speed import conditions
 from fastpg.defaults import settings_for
 from fastpg.interop.gymnasium import play
-from fastpg.runs import id_of
 
 EPISODES = 1000
 EPISODES_OF = {"Blackjack-v1": 10_000}

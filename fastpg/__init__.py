@@ -11,7 +11,7 @@ from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec
-from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
+from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum, NaturalGradient
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
@@ -33,6 +33,7 @@ __all__ = [
     "GaussianLinear",
     "LinearSchedule",
     "Momentum",
+    "NaturalGradient",
     "RewardToGo",
     "Run",
     "SoftmaxLinear",
