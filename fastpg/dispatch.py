@@ -68,7 +68,7 @@ inline = _preset(forceinline=True, fastmath=FASTMATH)
 inner = _preset(forceinline=True, fastmath=FASTMATH, **_NO_WRAPPERS)
 """The same for functions that only compiled code calls: without wrappers for Python they compile faster."""
 
-outline = _preset(fastmath=FASTMATH, **_NO_WRAPPERS)
+outline = _preset(forceinline=False, fastmath=FASTMATH, **_NO_WRAPPERS)
 """Functions that compiled code calls and that are not inlined."""
 
 

@@ -37,6 +37,7 @@ from fastpg.scores import (
     new_record,
     note,
     running_score,
+    write_mark,
     write_record,
 )
 
@@ -145,6 +146,7 @@ def _record_lanes(env, accumulator, record, totals, horizon, memory, n_lanes, li
             trajectory = take(memory, lane, like)
             observation = as_observation(env.observe(trajectory.state))
             write_record(record, lane, horizon, trajectory, observation)
+            write_mark(accumulator, record, lane, horizon, trajectory, observation)
             note(accumulator, totals, trajectory, observation)
 
 

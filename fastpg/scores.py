@@ -2,14 +2,16 @@
 
 A policy with few parameters has its score added up step by step (`running_score`). One with `factor` and
 `spread` has too many to carry along: for each step the lane notes the observation and the `factor` of the
-score, from which `spread` makes the score when the trajectory is complete.
+score, from which `spread` makes the score when the trajectory is complete. If the policy has
+`recorded_score`, that makes the score of all steps at once, in compiled code.
 """
 
 import numpy as np
 from numba import types
+from numba.core import cgutils
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, lowered
+from fastpg.dispatch import compiled_form, inline, lowered
 from fastpg.lane_memory import lane_count
 
 
@@ -71,6 +73,11 @@ def is_scored(accumulator):
     return hasattr(accumulator, "acted")
 
 
+def is_weighted(accumulator):
+    """Whether an accumulator weights every step's score: then it has methods `mark`, `latest` and `weigh`."""
+    return hasattr(accumulator, "weigh")
+
+
 def acted(accumulator, policy, theta, trace, observation, action, time):
     """Return the trace after an action."""
     if not is_scored(accumulator):
@@ -97,30 +104,68 @@ def new_factor(policy, theta, observation, action):
 
 
 def new_record(policy, theta, accumulator, like, observation, horizon):
-    """Return memory for the observations and factors of `lane_count` trajectories, and for one score."""
+    """Return memory for `lane_count` trajectories, a number of each kind for every step, and for one score.
+
+    Observations, factors, the score, where its sections begin, and marks (`is_weighted`).
+    """
     if not (is_recorded(policy) and is_scored(accumulator)):
         return None
     size = lane_count(like) * horizon
     observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
-    return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+    marks = np.empty(2 * size if is_weighted(accumulator) else 0)
+    return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64), marks
 
 
 def write_record(record, lane, horizon, trajectory, observation):
     """Note an observation and the factor of the action that followed."""
     if record is not None:
-        observations, factors, _, _ = record
+        observations, factors, _, _, _ = record
         step = lane * horizon + trajectory.time
         n, m = np.size(observation), len(trajectory.factor)
         observations[step * n : (step + 1) * n] = observation
         factors[step * m : (step + 1) * m] = trajectory.factor
 
 
+def write_mark(accumulator, record, lane, horizon, trajectory, observation):
+    """Note the mark of a step, if its weight depends on one."""
+    if record is not None and is_weighted(accumulator):
+        mark = accumulator.mark(trajectory.trace, observation, trajectory.time)
+        _write_pair(record, lane * horizon + trajectory.time, *mark)
+
+
+def _write_pair(record, step, first, second):
+    record[4][2 * step : 2 * step + 2] = first, second
+
+
 def move_record(record, source, lane, horizon, trajectory, observation):
     """Move what is noted of a trajectory to another lane."""
     if record is not None:
-        for numbers, width in zip(record[:2], (np.size(observation), len(trajectory.factor)), strict=True):
+        widths = np.size(observation), len(trajectory.factor), 2 if len(record[4]) else 0
+        for numbers, width in zip((*record[:2], record[4]), widths, strict=True):
             n, old, new = trajectory.time * width, source * horizon * width, lane * horizon * width
             numbers[new : new + n] = numbers[old : old + n]
+
+
+def weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    """Multiply the recorded factors of a finished trajectory by their steps' weights, if there are some.
+
+    From the last step to the first: what was earned later is what the weight of a reward-to-go is made of.
+    """
+    if not is_weighted(accumulator):
+        return
+    observations, factors, _, _, marks = record
+    n, m = np.size(observation), len(trajectory.factor)
+    later = accumulator.latest(trajectory.trace)
+    for step in range(lane * horizon + trajectory.time - 1, lane * horizon - 1, -1):
+        seen = observations[step * n : (step + 1) * n]
+        seen = seen if np.ndim(observation) else int(seen[0])
+        level = accumulator.bonus_level(policy, theta, seen)
+        mark = marks[2 * step], marks[2 * step + 1]
+        weight, coefficient, later = accumulator.weigh(trajectory.trace, mark, later, level)
+        factor = factors[step * m : (step + 1) * m]
+        factors[step * m : (step + 1) * m] = accumulator.recorded_factor(
+            policy, theta, seen, factor, weight, coefficient
+        )
 
 
 def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
@@ -129,7 +174,8 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         return vectors.nothing()
     if record is None:
         return whole_score(policy, theta, accumulator.term(trajectory.trace))
-    observations, factors, score, starts = record
+    weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
+    observations, factors, score, starts, _ = record
     n, m = np.size(observation), len(trajectory.factor)
     width = 0
     for time in range(trajectory.time):
@@ -138,6 +184,13 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         seen = seen if np.ndim(observation) else int(seen[0])
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
     return vectors.Sparse(score, starts, trajectory.time, width)
+
+
+@inline
+def _clear(score, starts):
+    """Set a dense score to zero; a sparse one, which has sections, is zero again when it has been added."""
+    if len(starts) == 0:
+        score[:] = 0.0
 
 
 @compiled_form(new_factor)
@@ -152,27 +205,84 @@ def _(policy, theta, accumulator, like, observation, horizon):
     if not (is_recorded(policy.instance_class) and is_scored(accumulator.instance_class)):
         return lambda policy, theta, accumulator, like, observation, horizon: None
 
+    at_once = hasattr(policy.instance_class, "recorded_score")
+    weighted = is_weighted(accumulator.instance_class)
+
     def new_record(policy, theta, accumulator, like, observation, horizon):
         size = lane_count(like) * horizon
         observations = np.empty(size * vectors.n_components(observation))
         factors = np.empty(size * len(like.factor))
-        return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64)
+        n_sections = horizon * policy.sections_per_step() if at_once else horizon
+        marks = np.empty(2 * size if weighted else 0)
+        return observations, factors, np.zeros(len(theta)), np.empty(n_sections, np.int64), marks
 
     return new_record
 
 
-@compiled_form(write_record)
-def _(record, lane, horizon, trajectory, observation):
-    if isinstance(record, types.NoneType):
-        return lambda record, lane, horizon, trajectory, observation: None
+# Instructions and not a function: that would count the arrays as in use for every step, which is slow.
+@lowered(write_record)
+def _(typing, record, lane, horizon, trajectory, observation):
+    def codegen(context, builder, signature, args):
+        if isinstance(record, types.BaseTuple):
+            fields = {name: builder.extract_value(args[3], i) for i, name in enumerate(trajectory.fields)}
+            step = builder.add(builder.mul(args[1], args[2]), fields["time"])
+            factor = trajectory[trajectory.fields.index("factor")]
+            written = (observation, args[4]), (factor, fields["factor"])
+            for i, (kind, value) in enumerate(written):
+                array = builder.extract_value(args[0], i)
+                vectors.store_record(context, builder, record[i], array, step, kind, value)
+        return context.get_dummy_value()
 
-    def write_record(record, lane, horizon, trajectory, observation):
-        observations, factors, _, _ = record
-        step = lane * horizon + trajectory.time
-        vectors.store(observations, step * vectors.n_components(observation), observation)
-        vectors.store(factors, step * len(trajectory.factor), trajectory.factor)
+    return types.void(record, types.intp, types.intp, trajectory, observation), codegen
 
-    return write_record
+
+@compiled_form(write_mark)
+def _(accumulator, record, lane, horizon, trajectory, observation):
+    if isinstance(record, types.NoneType) or not is_weighted(accumulator.instance_class):
+        return lambda accumulator, record, lane, horizon, trajectory, observation: None
+
+    def write_mark(accumulator, record, lane, horizon, trajectory, observation):
+        first, second = accumulator.mark(trajectory.trace, observation, trajectory.time)
+        _write_pair(record, lane * horizon + trajectory.time, first, second)
+
+    return write_mark
+
+
+@lowered(_write_pair)
+def _(typing, record, step, first, second):
+    pair = types.UniTuple(types.float64, 2)
+
+    def codegen(context, builder, signature, args):
+        value = cgutils.pack_array(builder, args[2:])
+        array = builder.extract_value(args[0], 4)
+        vectors.store_record(context, builder, record[4], array, args[1], pair, value)
+        return context.get_dummy_value()
+
+    return types.void(record, types.intp, types.float64, types.float64), codegen
+
+
+@compiled_form(weigh_record)
+def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    if not is_weighted(accumulator.instance_class):
+
+        def no_weights(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return None
+
+        return no_weights
+
+    def weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        observations, factors, _, _, marks = record
+        later = accumulator.latest(trajectory.trace)
+        for step in range(lane * horizon + trajectory.time - 1, lane * horizon - 1, -1):
+            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
+            factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
+            level = accumulator.bonus_level(policy, theta, seen)
+            mark = marks[2 * step], marks[2 * step + 1]
+            weight, coefficient, later = accumulator.weigh(trajectory.trace, mark, later, level)
+            factor = accumulator.recorded_factor(policy, theta, seen, factor, weight, coefficient)
+            vectors.store(factors, step * len(trajectory.factor), factor)
+
+    return weigh_record
 
 
 @compiled_form(move_record)
@@ -181,7 +291,10 @@ def _(record, source, lane, horizon, trajectory, observation):
         return lambda record, source, lane, horizon, trajectory, observation: None
 
     def move_record(record, source, lane, horizon, trajectory, observation):
-        observations, factors, _, _ = record
+        observations, factors, _, _, marks = record
+        if len(marks) > 0:
+            for k in range(2 * trajectory.time):
+                marks[2 * lane * horizon + k] = marks[2 * source * horizon + k]
         n = vectors.n_components(observation)
         for k in range(trajectory.time * n):
             observations[lane * horizon * n + k] = observations[source * horizon * n + k]
@@ -207,8 +320,28 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
 
         return carried_score
 
+    if hasattr(policy.instance_class, "recorded_score"):
+
+        def score_at_once(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
+            observations, factors, score, starts, _ = record
+            _clear(score, starts)
+            return policy.recorded_score(
+                score,
+                starts,
+                observations,
+                factors,
+                lane * horizon,
+                trajectory.time,
+                observation,
+                trajectory.factor,
+            )
+
+        return score_at_once
+
     def recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
-        observations, factors, score, starts = record
+        weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
+        observations, factors, score, starts, _ = record
         width = 0
         for time in range(trajectory.time):
             step = lane * horizon + time

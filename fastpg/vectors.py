@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from fastpg import simd
+from fastpg import packs, simd
 from fastpg.dispatch import compiled_as, compiled_form, inline, inner, lowered
 from fastpg.random import normal
 from fastpg.tables import load_from_table
@@ -90,6 +90,12 @@ def with_balancing_row(rows, length):
     rows = np.asarray(rows)
     width = len(length) - len(rows)
     return np.concatenate([rows, -rows.reshape(-1, width).sum(axis=0)])
+
+
+def with_balance(x):
+    """Return the components of `x` and one more, so that all add up to zero."""
+    x = np.asarray(x)
+    return np.append(x, -x.sum())
 
 
 def nothing():
@@ -314,6 +320,18 @@ def _(typing, x):
     return float_vector(len(x) - 1)(x), codegen
 
 
+@lowered(with_balance)
+def _(typing, x):
+    def codegen(context, builder, signature, args):
+        values = elements(builder, args[0], len(x))
+        total = ir.Constant(ir.DoubleType(), 0.0)
+        for value in values:
+            total = builder.fsub(total, value, flags=FLAGS)
+        return cgutils.pack_array(builder, [*values, total], ir.DoubleType())
+
+    return float_vector(len(x) + 1)(x), codegen
+
+
 @lowered(nothing)
 def _(typing):
     def codegen(context, builder, signature, args):
@@ -362,6 +380,20 @@ def _add_powers_of_sparse(sums, x, weight):
             x.values[i] = 0.0
 
 
+def _add_powers_of_array(sums, x, weight):
+    n = len(x)
+    first, second = sums[:n], sums[n : 2 * n]
+    for i in range(n):
+        first[i] += weight * x[i]
+    for i in range(n):
+        second[i] += (weight * x[i]) * (weight * x[i])
+
+
+def _move_array_out(array, start, x):
+    for i in range(len(x)):
+        array[start + i] = x[i]
+
+
 def _move_sparse_out(array, start, x):
     for i in range(len(x.values)):
         array[start + i] = x.values[i]
@@ -374,8 +406,8 @@ def _add_outer_of_vector(sums, x, factor, offsets, start):
         accumulate(sums, i * len(x), y, y[i])
 
 
-def _add_outer_of_sparse(sums, x, factor, offsets, start):
-    n = len(x.values)
+def _add_outer_of_numbers(sums, x, factor, offsets, start):
+    n = length(x)
     move_out(sums, n * n, x)
     for i in range(n):
         y = sums[n * n + i] * (factor + offsets[start + i])
@@ -389,24 +421,47 @@ def _add_outer_of_sparse(sums, x, factor, offsets, start):
 
 @compiled_form(add_outer)
 def _(sums, x, factor, offsets, start):
-    sparse = getattr(x, "instance_class", None) is Sparse
-    return _add_outer_of_sparse if sparse else _add_outer_of_vector
+    return _add_outer_of_vector if isinstance(x, types.UniTuple) else _add_outer_of_numbers
 
 
 @compiled_form(move_out)
 def _(array, start, x):
-    sparse = getattr(x, "instance_class", None) is Sparse
-    return _move_sparse_out if sparse else lambda array, start, x: store(array, start, x)
+    if isinstance(x, types.UniTuple):
+        return lambda array, start, x: store(array, start, x)
+    return _move_array_out if isinstance(x, types.Array) else _move_sparse_out
 
 
 @compiled_form(add_powers)
 def _(sums, x, weight):
-    sparse = getattr(x, "instance_class", None) is Sparse
-    return _add_powers_of_sparse if sparse else _add_powers_of_vector
+    if isinstance(x, types.UniTuple):
+        return _add_powers_of_vector
+    return _add_powers_of_array if isinstance(x, types.Array) else _add_powers_of_sparse
+
+
+@inline
+def _add_moments_at(sums, n, i, x, factor):
+    square = x * x
+    packs.add_to(sums, i, x)
+    packs.add_to(sums, n + i, x * factor)
+    packs.add_to(sums, 2 * n + i, square)
+    packs.add_to(sums, 3 * n + i, square * factor)
+    packs.add_to(sums, 4 * n + i, square * (factor * factor))
+
+
+def _add_moments_of_array(sums, x, factor):
+    n, pack = len(x), packs.no_pack()
+    whole = n - n % packs.width_of(pack)
+    numbers, places = packs.address_of(x), packs.address_of(sums)
+    for i in range(0, whole, packs.width_of(pack)):
+        _add_moments_at(places, n, i, packs.load_pack(numbers, i, pack), factor)
+    for i in range(whole, n):
+        _add_moments_at(places, n, i, packs.load_pack(numbers, i, 0.0), factor)
 
 
 @compiled_form(add_moments)
 def _(sums, x, factor):
+    if isinstance(x, types.Array):
+        return _add_moments_of_array
     sparse = getattr(x, "instance_class", None) is Sparse
     return _add_moments_of_sparse if sparse else _add_moments_of_vector
 
@@ -429,12 +484,23 @@ def _places(context, builder, array_type, array, start, like):
         yield ty, builder.gep(data, [index], inbounds=True)
 
 
+def store_record(context, builder, array_type, array, number, kind, value):
+    """Generate what writes a vector, or an integer, into an array of such: as number `number`."""
+    n = len(kind) if isinstance(kind, types.BaseTuple) else 1
+    start = builder.mul(number, ir.Constant(number.type, n))
+    _store(context, builder, array_type, array, start, kind, value)
+
+
+def _store(context, builder, array_type, array, start, kind, value):
+    for i, (ty, place) in enumerate(_places(context, builder, array_type, array, start, kind)):
+        number = builder.extract_value(value, i) if isinstance(kind, types.BaseTuple) else value
+        builder.store(context.cast(builder, number, ty, array_type.dtype), place)
+
+
 @lowered(store)
 def _(typing, array, start, x):
     def codegen(context, builder, signature, args):
-        for i, (ty, place) in enumerate(_places(context, builder, array, args[0], args[1], x)):
-            value = builder.extract_value(args[2], i) if isinstance(x, types.BaseTuple) else args[2]
-            builder.store(context.cast(builder, value, ty, array.dtype), place)
+        _store(context, builder, array, *args[:2], x, args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, x), codegen

@@ -8,11 +8,12 @@ import oracles
 import pytest
 from fastpg.envs import FiniteMDP
 
-from fastpg import GPOMDP, REINFORCE, RewardToGo, exact, policy_gradient, simd
+from fastpg import GPOMDP, REINFORCE, RewardToGo, SoftmaxTabular, exact, policy_gradient, simd
 from fastpg.estimators import baselines, gpomdp
 from fastpg.estimators.baselines import BASELINES, TimeTable
 from fastpg.estimators.problem import Problem
-from fastpg.random import uniform
+from fastpg.random import categorical, uniform
+from fastpg.vectors import softmax
 
 needs_jit = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="needs compiled kernels")
 HORIZON = 40
@@ -232,3 +233,44 @@ def test_bitwise_the_same_for_any_number_of_threads(env, policy, theta, estimato
 def test_bad_options_are_refused(env, policy, theta, estimator, error, message):
     with pytest.raises(error, match=message):
         policy_gradient(env, policy, theta, estimator, n_trajectories=10)
+
+
+@needs_jit
+@pytest.mark.parametrize(
+    "estimator", [GPOMDP(0.8), GPOMDP(0.8, "time"), RewardToGo(0.8), RewardToGo(1.0, "value")]
+)
+def test_recorded_trajectories_give_what_carried_ones_do(estimator):
+    """The same policy written both ways: a row of θ for each state, as a tuple, and as a table."""
+    table = SoftmaxTabular.for_env(MDP)
+    theta = np.random.default_rng(6).normal(size=table.n_parameters)
+    settings = {"n_trajectories": 5000, "seed": 8, "covariance": True}
+    recorded = policy_gradient(MDP, table, theta, estimator, **settings)
+    carried = policy_gradient(MDP, CarriedTable(), theta, estimator, **settings)
+    scale = np.abs(carried.gradient).max()
+    np.testing.assert_allclose(recorded.gradient, carried.gradient, atol=1e-10 * scale)
+    np.testing.assert_allclose(recorded.standard_error, carried.standard_error, rtol=1e-8)
+    scale = np.abs(carried.covariance).max()
+    np.testing.assert_allclose(recorded.covariance, carried.covariance, atol=1e-9 * scale)
+
+
+class CarriedTable(NamedTuple):
+    """A tabular softmax over 4 states and 2 actions that carries its whole score along."""
+
+    n_parameters = 8
+
+    def probabilities(self, theta, observation):
+        first = second = 0.0
+        for s in range(4):
+            first = theta[2 * s] if s == observation else first
+            second = theta[2 * s + 1] if s == observation else second
+        return softmax((first, second))
+
+    def sample(self, theta, observation, rng):
+        return categorical(rng, 0, self.probabilities(theta, observation))
+
+    def score(self, theta, observation, action):
+        p = self.probabilities(theta, observation)
+        e = (1.0 if action == 0 else 0.0) - p[0]
+        zero, one = (e if observation == 0 else 0.0), (e if observation == 1 else 0.0)
+        two, three = (e if observation == 2 else 0.0), (e if observation == 3 else 0.0)
+        return zero, -zero, one, -one, two, -two, three, -three

@@ -16,6 +16,7 @@ from fastpg import vectors
 from fastpg.arguments import check_theta
 from fastpg.estimators.sums import COLUMNS, add_returns
 from fastpg.sampling import as_parameters
+from fastpg.scores import is_weighted
 
 
 class WeightedTrace(NamedTuple):
@@ -94,7 +95,7 @@ class WeightedTerms(NamedTuple):
 
 def weighted(accumulator: Any, shape: tuple, problem: Any, behavior: Any) -> tuple[WeightedTerms, tuple]:
     """Return the accumulator for trajectories of another θ, and the shape of its totals, or raise."""
-    if not hasattr(accumulator, "weigh"):
+    if not is_weighted(accumulator):
         raise ValueError("behavior: can be given with GPOMDP and RewardToGo only")
     if not hasattr(problem.policy, "log_prob"):
         raise TypeError(f"behavior: {type(problem.policy).__name__} lacks log_prob")

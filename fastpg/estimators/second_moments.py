@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.scores import is_weighted
 
 
 class OuterProducts(NamedTuple):
@@ -51,11 +52,38 @@ class OuterProducts(NamedTuple):
         vectors.add_outer(totals, score, factor, self.offsets, group * n)
 
 
+class WeightedOuterProducts(OuterProducts):
+    """The same for accumulators that weight every step's score."""
+
+    __slots__ = ()
+
+    def mark(self, trace, observation, time):
+        """Return what is to be recorded of a step."""
+        return self.of.mark(trace, observation, time)
+
+    def latest(self, trace):
+        """Return what the last step needs to know."""
+        return self.of.latest(trace)
+
+    def weigh(self, trace, mark, later, level):
+        """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
+        return self.of.weigh(trace, mark, later, level)
+
+    def bonus_level(self, policy, theta, observation):
+        """Return β H_t."""
+        return self.of.bonus_level(policy, theta, observation)
+
+    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
+        """Return a recorded factor of a score, weighted, and with the entropy's added."""
+        return self.of.recorded_factor(policy, theta, observation, factor, weight, coefficient)
+
+
 def mean_outer_product(problem: Any, accumulator: Any, factor: float, offsets: np.ndarray) -> np.ndarray:
     """Return (1/N) Σ_i x_i x_iᵀ, shape (P, P), over the trajectories of a problem."""
     p = problem.policy.n_parameters
     sums = np.zeros(p * p)
-    for _, totals, _ in problem.sample(OuterProducts(accumulator, factor, offsets.reshape(-1)), (p * p + p,)):
+    kind = WeightedOuterProducts if is_weighted(accumulator) else OuterProducts
+    for _, totals, _ in problem.sample(kind(accumulator, factor, offsets.reshape(-1)), (p * p + p,)):
         for chunk in totals:
             sums += chunk[: p * p]
     return sums.reshape(p, p) / problem.n_trajectories

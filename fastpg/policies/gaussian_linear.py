@@ -8,6 +8,8 @@ import numpy as np
 from fastpg import vectors
 from fastpg.dispatch import compiled_form
 from fastpg.environment import observation_length
+from fastpg.features import Constant, check_features
+from fastpg.policies.gaussian_features import GaussianFeatures
 
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -36,7 +38,7 @@ class GaussianLinear(NamedTuple):
     n_log_std_parameters: int = 0  # 0 if fixed, m if learned, m · (F + 1) if state-dependent
 
     @classmethod
-    def for_env(cls, env, log_std="learned", initial_log_std=0.0):
+    def for_env(cls, env, log_std="learned", initial_log_std=0.0, features=None):
         """Return the policy whose sizes are those of the environment's spaces.
 
         Parameters
@@ -46,11 +48,17 @@ class GaussianLinear(NamedTuple):
             A number is the log σ of all components, fixed.
         initial_log_std : float
             log σ under `initial` if it is not fixed.
+        features : feature map, optional
+            One of `fastpg.features`, such as ``Fourier(3)``: then the policy is linear in its features, and
+            is a `GaussianFeatures`.
 
         Raises
         ------
+        TypeError
+            If `features` is something else.
         ValueError
-            Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above.
+            Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above, or if
+            the sizes or bounds of `features` do not fit them.
         """
         from gymnasium.spaces import Box
 
@@ -58,12 +66,13 @@ class GaussianLinear(NamedTuple):
             if not (isinstance(space, Box) and len(space.shape) == 1):
                 raise ValueError(f"env: GaussianLinear needs a one-dimensional Box {what}, not {space}")
         f, m = env.observation_space.shape[0], env.action_space.shape[0]
+        if features is not None:
+            check_features(features)
+            return _with_features(features.for_env(env), m, log_std, initial_log_std)
         if log_std in ("learned", "state-dependent"):
             counts = {"learned": m, "state-dependent": m * (f + 1)}
             return cls(f, (float(initial_log_std),) * m, counts[log_std])
-        if isinstance(log_std, bool | str) or not math.isfinite(log_std):
-            raise ValueError(f"log_std={log_std!r}: must be 'learned', 'state-dependent' or a finite number")
-        return cls(f, (float(log_std),) * m, 0)
+        return cls(f, (_fixed(log_std),) * m, 0)
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
@@ -145,6 +154,22 @@ class GaussianLinear(NamedTuple):
         rows = vectors.outer_with_bias(vectors.multiply(z, inverse), observation)
         excess = vectors.scale(vectors.squares(z), 1.0, -1.0)
         return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), excess, observation))
+
+
+def _fixed(log_std):
+    if isinstance(log_std, bool | str) or not math.isfinite(log_std):
+        raise ValueError(f"log_std={log_std!r}: must be 'learned', 'state-dependent' or a finite number")
+    return float(log_std)
+
+
+def _with_features(features, m, log_std, initial_log_std):
+    maps = {"learned": Constant(), "state-dependent": features}
+    if log_std in maps:
+        policy = GaussianFeatures(features, (float(initial_log_std),) * m, maps[log_std])
+        if initial_log_std != 0.0:
+            policy.initial()  # raises if no sum of these features is constant
+        return policy
+    return GaussianFeatures(features, (_fixed(log_std),) * m)
 
 
 def _log_std(parameters, log_std, observation):

@@ -6,6 +6,8 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.environment import observation_length
+from fastpg.features import check_features
+from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.random import categorical
 
 
@@ -28,13 +30,23 @@ class SoftmaxLinear(NamedTuple):
     first_action: int = 0
 
     @classmethod
-    def for_env(cls, env):
+    def for_env(cls, env, features=None):
         """Return the policy whose sizes are those of the environment's spaces.
+
+        Parameters
+        ----------
+        env : NamedTuple
+        features : feature map, optional
+            One of `fastpg.features`, such as ``Fourier(3)``: then the policy is linear in its features, and
+            is a `SoftmaxFeatures`.
 
         Raises
         ------
+        TypeError
+            If `features` is something else.
         ValueError
-            Unless observations are a one-dimensional Box and actions are Discrete.
+            Unless observations are a one-dimensional Box and actions are Discrete, or if the sizes or bounds
+            of `features` do not fit them.
         """
         from gymnasium.spaces import Box, Discrete
 
@@ -45,6 +57,10 @@ class SoftmaxLinear(NamedTuple):
             )
         if not isinstance(actions, Discrete):
             raise ValueError(f"env: SoftmaxLinear needs Discrete actions, not {actions}")
+        if features is not None:
+            check_features(features)
+            first = int(actions.start)
+            return SoftmaxFeatures(features.for_env(env), tuple(range(first, first + int(actions.n))))
         return cls(observations.shape[0], int(actions.n), int(actions.start))
 
     def check_environment(self, env) -> None:

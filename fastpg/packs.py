@@ -1,0 +1,623 @@
+"""Packs: as many float64 as the processor has in a vector, as one value; and calls of lane loops with them.
+
+LLVM turns the loop over lanes into SIMD code, but no loop within it: where a policy adds up over hundreds of
+features, that loop would be the innermost. `lane_call` keeps the inner loop in a function of its own, which
+exists twice: for a number, and for a pack of them. The lane loop calls the first; LLVM, which is told of the
+second ("vector-function-abi-variant"), calls that one for a pack of lanes at once. The text of such a
+function is written once, for numbers and packs alike.
+
+In ordinary Python nothing here is needed but `lane_call` and arithmetic: packs are a matter of compiled code.
+"""
+
+import hashlib
+import operator
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import register_model
+
+from fastpg.dispatch import lowered
+from fastpg.tables import load_from_table
+
+FLAGS = ("contract", "nsz")
+_VARIANT = '"vector-function-abi-variant"="_ZGV_LLVM_N{width}{kinds}_{name}({name}_pack)"'
+
+
+class Pack(types.Type):
+    """The type of a pack."""
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__(f"pack of {width}")
+
+
+@register_model(Pack)
+class _PackModel(models.PrimitiveModel):
+    def __init__(self, manager, pack):
+        super().__init__(manager, pack, ir.VectorType(ir.DoubleType(), pack.width))
+
+
+class Stack(types.Type):
+    """The type of an array of packs, numbers, or tuples of them, on the stack of a function."""
+
+    def __init__(self, item):
+        self.item = item
+        super().__init__(f"stack of {item}")
+
+
+@register_model(Stack)
+class _StackModel(models.PrimitiveModel):
+    def __init__(self, manager, stack):
+        super().__init__(manager, stack, ir.DoubleType().as_pointer())
+
+
+def pack_width():
+    """Return how many float64 fill a vector register of this processor."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return 8 if features.get("avx512f") else 4 if features.get("avx") else 2
+
+
+def _as_pack(context, builder, value, ty, width):
+    """A number in every place of a pack; a pack as it is."""
+    if isinstance(ty, Pack):
+        return value
+    value = context.cast(builder, value, ty, types.float64)
+    kind = ir.VectorType(ir.DoubleType(), width)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
+
+
+def _arithmetic(function, instruction):
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            pack = next((ty for ty in args if isinstance(ty, Pack)), None)
+            if pack and len(args) == 2 and all(isinstance(ty, Pack | types.Number) for ty in args):
+                return signature(pack, *args)
+            return None
+
+    def implementation(context, builder, sig, args):
+        operands = [
+            _as_pack(context, builder, *pair, sig.return_type.width)
+            for pair in zip(args, sig.args, strict=True)
+        ]
+        return getattr(builder, instruction)(*operands, flags=FLAGS)
+
+    for kinds in ((Pack, Pack), (Pack, types.Number), (types.Number, Pack)):
+        lower_builtin(function, *kinds)(implementation)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
+
+
+def _intrinsic(builder, name, result, arguments):
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _unary(name):
+    """A function of a number or a pack that LLVM has."""
+
+    def function(x):
+        raise NotImplementedError("for compiled code")
+
+    function.__name__ = function.__qualname__ = name
+
+    @lowered(function)
+    def _(typing, x):
+        def codegen(context, builder, signature, args):
+            kind = args[0].type
+            suffix = f"v{x.width}f64" if isinstance(x, Pack) else "f64"
+            return builder.call(_intrinsic(builder, f"llvm.{name}.{suffix}", kind, [kind]), args)
+
+        return x(x), codegen
+
+    return function
+
+
+floor = _unary("floor")
+magnitude = _unary("fabs")
+
+
+def between(x, low, high):
+    """Return ``min(max(x, low), high)`` of a number or a pack, with numbers low and high."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(between)
+def _(typing, x, low, high):
+    def codegen(context, builder, signature, args):
+        value = args[0]
+        for bound, predicate, ty in ((args[1], "<", low), (args[2], ">", high)):
+            bound = _as_pack(context, builder, bound, ty, x.width) if isinstance(x, Pack) else bound
+            value = builder.select(builder.fcmp_ordered(predicate, value, bound), bound, value)
+        return value
+
+    return x(x, types.float64, types.float64), codegen
+
+
+def two_to_the(t):
+    """Return 2ⁿ of a number or a pack ``t = n + 1.5 · 2⁵²``, with an integer n; compiled code only."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(two_to_the)
+def _(typing, t):
+    def codegen(context, builder, signature, args):
+        integers = ir.IntType(64)
+        if isinstance(t, Pack):
+            integers = ir.VectorType(integers, t.width)
+
+        def constant(value):
+            return ir.Constant(integers, [value] * t.width if isinstance(t, Pack) else value)
+
+        bits = builder.add(builder.bitcast(args[0], integers), constant(1023))
+        return builder.bitcast(builder.shl(bits, constant(52)), args[0].type)
+
+    return t(t), codegen
+
+
+def fill(x, like):
+    """Return a number as `like` is: a number, or a pack; compiled code only."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(fill)
+def _(typing, x, like):
+    def codegen(context, builder, signature, args):
+        return _as_pack(context, builder, args[0], x, like.width) if isinstance(like, Pack) else args[0]
+
+    return like(types.float64, like), codegen
+
+
+class Address(types.Type):
+    """The type of the address of an array's first number."""
+
+
+_ADDRESS = Address("address of float64")
+
+
+@register_model(Address)
+class _AddressModel(models.PrimitiveModel):
+    def __init__(self, manager, address):
+        super().__init__(manager, address, ir.DoubleType().as_pointer())
+
+
+def address_of(array):
+    """Return where an array of float64 begins: less to hand over than the array, and nothing to count."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(address_of)
+def _(typing, array):
+    def codegen(context, builder, signature, args):
+        return context.make_array(array)(context, builder, args[0]).data
+
+    return _ADDRESS(array), codegen
+
+
+def entry(address, index):
+    """Return a number of an array; `index` may also be a float that is whole, or a pack of them."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(entry)
+def _(typing, address, index):
+    def codegen(context, builder, signature, args):
+        def look_up(number):
+            if isinstance(number.type, ir.DoubleType):
+                number = builder.fptosi(number, ir.IntType(64))
+            return load_from_table(builder, builder.gep(args[0], [number], inbounds=True))
+
+        if not isinstance(index, Pack):
+            return look_up(args[1])
+        result = ir.Constant(args[1].type, ir.Undefined)
+        for i in range(index.width):
+            place = ir.Constant(ir.IntType(32), i)
+            result = builder.insert_element(result, look_up(builder.extract_element(args[1], place)), place)
+        return result
+
+    integer = isinstance(index, types.Integer)
+    return (types.float64 if integer else index)(address, types.intp if integer else index), codegen
+
+
+def components(address, first, count, like):
+    """Return records `first`, ... of an array as packs, one for each component, of which `like` has as many.
+
+    A record is a vector, stored by `fastpg.vectors.store`. If there are no `count` to fill a pack, the last
+    stands for those behind.
+    """
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(components)
+def _(typing, address, first, count, like):
+    pack, n = Pack(pack_width()), len(like)
+
+    def codegen(context, builder, signature, args):
+        data, first, count, _ = args
+
+        def integer(value):
+            return ir.Constant(first.type, value)
+
+        last = builder.sub(count, integer(1))
+        result = [ir.Constant(context.get_value_type(pack), ir.Undefined)] * n
+        for i in range(pack.width):
+            record = builder.select(builder.icmp_signed("<", integer(i), last), integer(i), last)
+            start = builder.mul(builder.add(first, record), integer(n))
+            for k in range(n):
+                number = builder.load(builder.gep(data, [builder.add(start, integer(k))], inbounds=True))
+                result[k] = builder.insert_element(result[k], number, ir.Constant(ir.IntType(32), i))
+        return cgutils.pack_array(builder, result, context.get_value_type(pack))
+
+    return types.UniTuple(pack, n)(address, types.intp, types.intp, like), codegen
+
+
+def first_of(x, count):
+    """Return a pack with zeros behind its first `count` places."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(first_of)
+def _(typing, x, count):
+    def codegen(context, builder, signature, args):
+        result = args[0]
+        for i in range(x.width):
+            place = ir.Constant(ir.IntType(32), i)
+            keep = builder.icmp_signed("<", ir.Constant(args[1].type, i), args[1])
+            value = builder.select(
+                keep, builder.extract_element(result, place), ir.Constant(ir.DoubleType(), 0.0)
+            )
+            result = builder.insert_element(result, value, place)
+        return result
+
+    return x(x, types.intp), codegen
+
+
+def total(x):
+    """Return the sum of a pack."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(total)
+def _(typing, x):
+    def codegen(context, builder, signature, args):
+        kind = args[0].type
+        name = f"llvm.vector.reduce.fadd.v{x.width}f64"
+        function = _intrinsic(builder, name, ir.DoubleType(), [ir.DoubleType(), kind])
+        start = ir.Constant(ir.DoubleType(), -0.0)
+        return builder.call(function, [start, args[0]], fastmath=("reassoc", *FLAGS))
+
+    return types.float64(x), codegen
+
+
+def _shuffled(builder, a, b, places):
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(a, b, mask)
+
+
+def load_pack(address, start, like):
+    """Return as many numbers of an array as a pack has places; if `like` is a number, one."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(load_pack)
+def _(typing, address, start, like):
+    def codegen(context, builder, signature, args):
+        place = builder.gep(args[0], [args[1]], inbounds=True)
+        return builder.load(builder.bitcast(place, args[2].type.as_pointer()), align=8)
+
+    return like(address, types.intp, like), codegen
+
+
+def add_to(address, start, x):
+    """Add a pack to the numbers of an array from `start` on, or a number to the one there."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(add_to)
+def _(typing, address, start, x):
+    def codegen(context, builder, signature, args):
+        place = builder.gep(args[0], [args[1]], inbounds=True)
+        place = builder.bitcast(place, args[2].type.as_pointer())
+        builder.store(builder.fadd(builder.load(place, align=8), args[2], flags=FLAGS), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(address, types.intp, x), codegen
+
+
+def item(xs, i):
+    """Return ``xs[i]`` from a tuple of one type, by way of memory: Numba's own way is a jump for each `i`."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(item)
+def _(typing, xs, i):
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once_value(builder, args[0])
+        return builder.load(cgutils.gep_inbounds(builder, place, 0, args[1]))
+
+    return xs.dtype(xs, types.intp), codegen
+
+
+def no_pack():
+    """Return a pack of zeros."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(no_pack)
+def _(typing):
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return Pack(pack_width())(), codegen
+
+
+def width_of(pack):
+    """Return how many numbers a pack has."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(width_of)
+def _(typing, pack):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, pack.width)
+
+    return types.intp(pack), codegen
+
+
+def _leaves(ty):
+    return [leaf for item in ty for leaf in _leaves(item)] if isinstance(ty, types.BaseTuple) else [ty]
+
+
+def stack_of(like, count):
+    """Return room for `count` values like `like` until the calling function returns; it is not inlined."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(stack_of)
+def _(typing, like, count):
+    leaves = _leaves(like)
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(leaves[0])
+        place = builder.alloca(kind, builder.mul(args[1], ir.Constant(args[1].type, len(leaves))))
+        place.align = 8 * getattr(leaves[0], "width", 1)
+        return builder.bitcast(place, ir.DoubleType().as_pointer())
+
+    return Stack(like)(like, types.intp), codegen
+
+
+def _places(context, builder, stack, place, index):
+    leaves = _leaves(stack.item)
+    kind = context.get_value_type(leaves[0])
+    place = builder.bitcast(place, kind.as_pointer())
+    first = builder.mul(index, ir.Constant(index.type, len(leaves)))
+    for i in range(len(leaves)):
+        yield builder.gep(place, [builder.add(first, ir.Constant(index.type, i))], inbounds=True)
+
+
+def _alignment(stack):
+    return 8 * getattr(_leaves(stack.item)[0], "width", 1)
+
+
+def peek(stack, index):
+    """Return a value from a stack."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(peek)
+def _(typing, stack, index):
+    def codegen(context, builder, signature, args):
+        values = [
+            builder.load(place, align=_alignment(stack)) for place in _places(context, builder, stack, *args)
+        ]
+        if not isinstance(stack.item, types.BaseTuple):
+            return values[0]
+        return context.make_tuple(builder, stack.item, values)
+
+    return stack.item(stack, types.intp), codegen
+
+
+def poke(stack, index, value):
+    """Put a value into a stack."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(poke)
+def _(typing, stack, index, value):
+    def codegen(context, builder, signature, args):
+        value = args[2]
+        values = [value]
+        if isinstance(stack.item, types.BaseTuple):
+            values = [builder.extract_value(value, i) for i in range(len(stack.item))]
+        for place, leaf in zip(_places(context, builder, stack, *args[:2]), values, strict=True):
+            builder.store(leaf, place, align=_alignment(stack))
+        return context.get_dummy_value()
+
+    return types.void(stack, types.intp, stack.item), codegen
+
+
+def weighted(stack, start, weights, weights_start, shape):
+    """Return the values of a stack from `start` on, each times one of `weights`, as many as `shape` has."""
+    raise NotImplementedError("for compiled code")
+
+
+def _load(context, builder, stack, place, start, offset):
+    index = builder.add(start, ir.Constant(start.type, offset))
+    places = _places(context, builder, stack, place, index)
+    return [builder.load(address, align=_alignment(stack)) for address in places]
+
+
+@lowered(weighted)
+def _(typing, stack, start, weights, weights_start, shape):
+    def codegen(context, builder, signature, args):
+        values = []
+        for v in range(len(shape)):
+            (weight,) = _load(context, builder, weights, args[2], args[3], v)
+            values += [
+                builder.fmul(x, weight, flags=FLAGS) for x in _load(context, builder, stack, *args[:2], v)
+            ]
+        return cgutils.pack_array(builder, values)
+
+    n = len(shape) * len(_leaves(stack.item))
+    return types.UniTuple(weights.item, n)(stack, types.intp, weights, types.intp, shape), codegen
+
+
+def real_dot(values, stack, start):
+    """Return the real part of the sum of products of what `weighted` returned and a stack's values."""
+    raise NotImplementedError("for compiled code")
+
+
+def _real_dot(context, builder, stack, values, place, start, n, parts):
+    total = None
+    for v in range(n // parts):
+        for part, other in enumerate(_load(context, builder, stack, place, start, v)):
+            value = builder.extract_value(values, v * parts + part)
+            if part:
+                value = builder.fneg(value, flags=FLAGS)
+            product = builder.fmul(value, other, flags=FLAGS)
+            total = product if total is None else builder.fadd(total, product, flags=FLAGS)
+    return total
+
+
+@lowered(real_dot)
+def _(typing, values, stack, start):
+    parts = len(_leaves(stack.item))
+
+    def codegen(context, builder, signature, args):
+        return _real_dot(context, builder, stack, *args, len(values), parts)
+
+    return values.dtype(values, stack, types.intp), codegen
+
+
+def real_dots(values, stack, start, spacing):
+    """Return the totals of `real_dot` at start, start + spacing, ..., as many as fill a pack."""
+    raise NotImplementedError("for compiled code")
+
+
+@lowered(real_dots)
+def _(typing, values, stack, start, spacing):
+    pack, parts = values.dtype, len(_leaves(stack.item))
+
+    def codegen(context, builder, signature, args):
+        sums = []
+        for i in range(pack.width):
+            place = builder.add(args[2], builder.mul(args[3], ir.Constant(args[2].type, i)))
+            sums.append(_real_dot(context, builder, stack, args[0], args[1], place, len(values), parts))
+        size = 1
+        while len(sums) > 1:  # of two, the halves of every group are added, and the sums laid side by side
+            firsts = [
+                g + i + of
+                for g in range(0, pack.width, 2 * size)
+                for of in (0, pack.width)
+                for i in range(size)
+            ]
+            sums = [
+                builder.fadd(
+                    _shuffled(builder, a, b, firsts), _shuffled(builder, a, b, [i + size for i in firsts])
+                )
+                for a, b in zip(sums[::2], sums[1::2], strict=True)
+            ]
+            size *= 2
+        return sums[0]
+
+    return pack(values, stack, types.intp, types.intp), codegen
+
+
+def lane_call(function, uniform, varying):
+    """Return ``function(uniform, varying)``, a number; in a loop over lanes it is called with packs.
+
+    Parameters
+    ----------
+    function : compiled function
+        Written for a tuple `varying` of numbers or of packs alike. It reads memory that nothing writes to
+        while the kernel runs, writes none but its `stack_of`, and so is a function of its arguments.
+    uniform : tuple
+        What is the same in all lanes: numbers, arrays, tuples of them.
+    varying : tuple of float
+        What differs.
+    """
+    return function(uniform, varying)
+
+
+@lowered(lane_call)
+def _(typing, function, uniform, varying):
+    n, pack = len(varying), Pack(pack_width())
+    called = function.get_call_type(typing, (uniform, types.UniTuple(pack, n)), {})
+    digest = hashlib.sha256(repr((function.dispatcher.py_func.__qualname__, uniform, n)).encode())
+    name = f"fastpg_lane_call_{digest.hexdigest()[:24]}"
+
+    def begin(module, kind, fixed, suffix):
+        compiled = ir.Function(module, ir.FunctionType(kind, [*fixed, *[kind] * n]), name + suffix)
+        compiled.linkage = "linkonce_odr"
+        compiled.attributes.add("noinline")
+        compiled.attributes.add("nounwind")
+        set.update(compiled.attributes, ["willreturn", "memory(none)", '"prefer-vector-width"="512"'])
+        return compiled, ir.IRBuilder(compiled.append_basic_block())
+
+    def define(context, module, packer):
+        fixed = [_as_integer(kind) for kind in packer.argument_types]
+        of_packs, builder = begin(module, context.get_value_type(pack), fixed, "_pack")
+        flat = zip(of_packs.args, packer.argument_types, strict=False)
+        (given,) = packer.from_arguments(builder, [_cast(builder, value, kind) for value, kind in flat])
+        result = function.dispatcher.overloads[called.args]
+        context.active_code_library.add_linking_library(result.library)
+        values = cgutils.pack_array(builder, of_packs.args[len(fixed) :])
+        _, value = context.call_internal_no_propagate(
+            builder, result.fndesc, result.signature, [given, values]
+        )
+        builder.ret(value)
+        _keep(module, of_packs)
+        # For the lanes that fill no pack: the same, as it would take as long.
+        of_numbers, builder = begin(module, ir.DoubleType(), fixed, "")
+        numbers = of_numbers.args[len(fixed) :]
+        values = [_as_pack(context, builder, x, types.float64, pack.width) for x in numbers]
+        value = builder.call(of_packs, [*of_numbers.args[: len(fixed)], *values])
+        builder.ret(builder.extract_element(value, ir.Constant(ir.IntType(32), 0)))
+
+    def codegen(context, builder, signature, args):
+        packer = context.get_arg_packer([uniform])
+        module = builder.module
+        if name not in module.globals:
+            define(context, module, packer)
+        flat = packer.as_arguments(builder, [args[1]])
+        given = [_cast(builder, value, _as_integer(value.type)) for value in flat]
+        values = [builder.extract_value(args[2], i) for i in range(n)]
+        call = builder.call(module.globals[name], [*given, *values])
+        letters = "u" * len(given) + "v" * n
+        set.add(call.attributes, _VARIANT.format(width=pack.width, kinds=letters, name=name))
+        return call
+
+    return types.float64(function, uniform, types.UniTuple(types.float64, n)), codegen
+
+
+def _as_integer(kind):
+    """How a number that all lanes share is handed over: of a float LLVM cannot tell that they do."""
+    return ir.IntType(64) if isinstance(kind, ir.DoubleType) else kind
+
+
+def _cast(builder, value, kind):
+    return value if value.type == kind else builder.bitcast(value, kind)
+
+
+def _keep(module, function):
+    """Have LLVM keep a function that nothing calls before the loops are vectorised."""
+    name = "llvm.compiler.used"
+    pointer = ir.IntType(8).as_pointer()
+    used = module.globals.get(name)
+    functions = [*(used.initializer.constant if used else []), function.bitcast(pointer)]
+    kind = ir.ArrayType(pointer, len(functions))
+    if used is None:
+        used = ir.GlobalVariable(module, kind, name)
+        used.linkage, used.section = "appending", "llvm.metadata"
+    used.value_type, used.type = kind, kind.as_pointer()
+    used.initializer = ir.Constant(kind, functions)

@@ -1,0 +1,132 @@
+"""The softmax policy that is linear in features of the observation."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import linear_forms, vectors
+from fastpg.environment import observation_length
+from fastpg.random import categorical
+
+
+class SoftmaxFeatures(NamedTuple):
+    r"""Softmax (Gibbs) policy over A actions, linear in F features φ of the observation (`fastpg.features`).
+
+    .. math:: \pi_\theta(a \mid o) = \frac{\exp(\theta_a \cdot \phi(o))}{\sum_b \exp(\theta_b \cdot \phi(o))}
+
+    Made by ``SoftmaxLinear.for_env(env, features=...)``. θ is the float64 vector of shape (A·F,) that holds
+    the rows θ_a one after the other, without a bias: `Polynomial` and `Fourier` have a constant feature, and
+    those of `TileCoding` and normalised `RadialBasis` have a constant sum.
+
+    The methods are compiled into the estimators; called from ordinary Python they take and return NumPy
+    arrays, and observations and actions may have batch axes in front. θ may be of any length: trajectories
+    are recorded and scored when they are complete (`factor` and `spread`).
+
+    Source: Sutton & Barto, *Reinforcement Learning* (2nd ed. 2018), §13.1 and exercise 13.3.
+    """
+
+    features: Any
+    actions: tuple[int, ...]  # their numbers, one after the other
+
+    @property
+    def n_observations(self) -> int:
+        """How many numbers an observation has."""
+        return len(self.features.low)
+
+    @property
+    def first_action(self) -> int:
+        """The number of the first action."""
+        return self.actions[0]
+
+    @property
+    def n_actions(self) -> int:
+        """A."""
+        return len(self.actions)
+
+    def check_environment(self, env) -> None:
+        """Raise ValueError unless observations and actions of `env` are those of this policy."""
+        actions = env.action_space
+        if (getattr(actions, "n", None), getattr(actions, "start", None)) != (
+            self.n_actions,
+            self.first_action,
+        ):
+            raise ValueError(f"policy={self!r}: is for other actions than the environment's {actions}")
+        n = observation_length(env)
+        if n != self.n_observations:
+            raise ValueError(
+                f"policy={self!r}: is for observations of another length than the environment's {n}"
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """The length of θ, A·F."""
+        return self.n_actions * self.features.n_features
+
+    def initial(self) -> np.ndarray:
+        """Return θ = 0, the uniform policy: float64, shape (n_parameters,)."""
+        return np.zeros(self.n_parameters)
+
+    def logits(self, theta, observation):
+        """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
+        return linear_forms.logits(theta, self.features, observation, self.actions)
+
+    def probabilities(self, theta, observation):
+        """Return π_θ(· | observation), shape (..., A)."""
+        return vectors.softmax(self.logits(theta, observation))
+
+    def sample(self, theta, observation, rng):
+        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`.
+
+        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
+        """
+        return self.actions[0] + categorical(rng, 0, self.probabilities(theta, observation))
+
+    def mode(self, theta, observation):
+        """Return the most probable action."""
+        return self.actions[0] + vectors.argmax(self.logits(theta, observation))
+
+    def log_prob(self, theta, observation, action):
+        """Return log π_θ(action | observation), shape (...); ordinary Python only."""
+        return vectors.log_softmax_at(self.logits(theta, observation), np.asarray(action) - self.first_action)
+
+    def score(self, theta, observation, action):
+        r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
+
+        From log π(a) = θ_a·φ − log Σ_b exp(θ_b·φ), the derivative with respect to the row θ_c is
+        (1{a = c} − π(c)) φ.
+        """
+        error = vectors.indicator_minus(
+            np.asarray(action) - self.first_action, self.probabilities(theta, observation)
+        )
+        products = error[..., :, np.newaxis] * self.features(observation)[..., np.newaxis, :]
+        return products.reshape(*products.shape[:-2], -1)
+
+    def factor(self, theta, observation, action):
+        """Return 1{a = action} − π_θ(a | observation) for all actions a but the last, shape (..., A-1).
+
+        With that of the last they add up to zero.
+        """
+        error = vectors.indicator_minus(action - self.actions[0], self.probabilities(theta, observation))
+        return vectors.but_last(error)
+
+    def spread(self, array, observation, factor, weight):
+        """Add `weight` times the score to an array of n_parameters, from its `factor`.
+
+        Returns where the section begins that was added to, and how long it is.
+        """
+        return linear_forms.add_balanced(array, self.features, observation, factor, weight)
+
+    def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
+        """Return the score of recorded steps, put together in an array of zeros; compiled code only.
+
+        The observations and factors of steps `first` to ``first + n_steps - 1`` are as `fastpg.scores`
+        records them; `observation` and `factor` are given for their types. `starts` is room for
+        `sections_per_step` integers a step.
+        """
+        return linear_forms.recorded_balanced(
+            array, starts, self.features, observations, factors, first, n_steps, observation, factor
+        )
+
+    def sections_per_step(self):
+        """Return in how many places `recorded_score` adds for a step, if the score is sparse."""
+        return linear_forms.n_sections(self.features) * len(self.actions)
