@@ -228,6 +228,8 @@ def train(
         seconds = time.perf_counter() - started
         n_steps = int(run.history["n_steps"][-1]) - steps_before
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
+        if len(run.history) < finished + updates:
+            console.print(f"the target was reached after {len(run.history)} updates")
         _keep(run, out)  # before the evaluation, which Ctrl-C may end
         names = ", ".join(sorted(file.name for file in out.iterdir()))
         console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")

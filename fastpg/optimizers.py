@@ -145,6 +145,14 @@ class NaturalGradient(NamedTuple):
         """Return the state before the first update: none."""
         return ()
 
+    def check(self, update: int) -> float:
+        """Return the divergence of an update's step, or raise ValueError or TypeError."""
+        if isinstance(self.damping, bool) or not isinstance(self.damping, int | float):
+            raise TypeError(f"damping={self.damping!r}: must be a number")
+        if not (math.isfinite(self.damping) and self.damping >= 0):
+            raise ValueError(f"damping={self.damping!r}: must be finite and at least 0")
+        return learning_rate_at(self.kl, update, "kl")
+
     def step(
         self,
         theta: np.ndarray,
@@ -154,9 +162,7 @@ class NaturalGradient(NamedTuple):
         fisher: np.ndarray | Information,
     ) -> tuple[np.ndarray, State]:
         """Return θ and the state after an update, from ∇J and F: a matrix, or what gives its products."""
-        kl = learning_rate_at(self.kl, update, "kl")
-        if isinstance(self.damping, bool) or not (math.isfinite(self.damping) and self.damping >= 0):
-            raise ValueError(f"damping={self.damping!r}: must be finite and at least 0")
+        kl = self.check(update)
         diagonal = np.diagonal(fisher) if isinstance(fisher, np.ndarray) else fisher.diagonal
         x = natural_gradient(gradient, fisher, float(self.damping * diagonal.mean()))
         slope = gradient @ x  # = xᵀ(F + λI)x

@@ -173,6 +173,8 @@ def train(
     check_estimator(run.estimator)
     run.estimator.check(n_trajectories)
     _learning_rate(run.optimizer, len(run.history))
+    if hasattr(run.optimizer, "check"):
+        run.optimizer.check(len(run.history))
     uses_fisher = getattr(run.optimizer, "uses_fisher", False)
     dense = uses_fisher and policy.n_parameters <= MAX_DENSE
 

@@ -63,8 +63,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(env, policy, optimizer, tmp_p
 
 def test_what_is_not_given_is_taken_from_the_run_to_resume(env, policy):
     settings = {"n_trajectories": 50, "horizon": 30, "optimizer": fastpg.Momentum(0.01)}
-    half = fastpg.train(env, policy, fastpg.GPOMDP(0.9), n_updates=2, **settings)
-    whole = fastpg.train(env, policy, fastpg.GPOMDP(0.9), n_updates=3, **settings)
+    half = fastpg.train(env, policy, fastpg.GPOMDP(0.9, "time"), n_updates=2, **settings)
+    whole = fastpg.train(env, policy, fastpg.GPOMDP(0.9, "time"), n_updates=3, **settings)
     same(fastpg.train(env, n_updates=1, resume=half), whole)
 
 
@@ -78,7 +78,7 @@ def test_a_schedule_that_was_not_saved_must_be_given_again(env, policy, tmp_path
     assert len(fastpg.train(env, policy, resume=run, optimizer=optimizer, **settings).history) == 2
 
 
-ESTIMATORS = [fastpg.REINFORCE("optimal", 0.99), fastpg.GPOMDP(0.99, "time"), fastpg.RewardToGo(0.9, "value")]
+ESTIMATORS = [fastpg.REINFORCE("optimal"), fastpg.GPOMDP(0.99, "time"), fastpg.RewardToGo(0.9)]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
