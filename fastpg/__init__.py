@@ -1,6 +1,6 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
-from fastpg import exact
+from fastpg import exact, features
 from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
@@ -8,12 +8,15 @@ from fastpg.environment_checks import check_env
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gpomdp import GPOMDP, RewardToGo
 from fastpg.estimators.gradient import policy_gradient
+from fastpg.estimators.natural import natural_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec
 from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum, NaturalGradient
 from fastpg.policies import policy_for
+from fastpg.policies.gaussian_features import GaussianFeatures
 from fastpg.policies.gaussian_linear import GaussianLinear
+from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_tabular import SoftmaxTabular
 from fastpg.policy_checks import check_policy
@@ -30,12 +33,14 @@ __all__ = [
     "Env",
     "Estimate",
     "Evaluation",
+    "GaussianFeatures",
     "GaussianLinear",
     "LinearSchedule",
     "Momentum",
     "NaturalGradient",
     "RewardToGo",
     "Run",
+    "SoftmaxFeatures",
     "SoftmaxLinear",
     "SoftmaxTabular",
     "TrainingDiverged",
@@ -46,10 +51,12 @@ __all__ = [
     "compare",
     "evaluate",
     "exact",
+    "features",
     "inline",
     "load",
     "make",
     "make_vec",
+    "natural_gradient",
     "policy_for",
     "policy_gradient",
     "register",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import packs
-from fastpg.dispatch import inline
+from fastpg.dispatch import inner
 
 MAX_FEATURES = 2**20
 _UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of Gymnasium's that means none
@@ -301,7 +301,7 @@ def scaled(features, observation):
     return np.where(bounded, np.clip((o - low) / width, 0.0, 1.0), squashed)
 
 
-@inline
+@inner
 def scaled_component(features, k, o):
     """Return component k of an observation, scaled: a number, or a pack; compiled code only."""
     low = packs.item(features.low, k)
@@ -334,7 +334,7 @@ _LN2_1, _LN2_2 = 0.6931471803691238, 1.9082149292705877e-10  # the first has 32 
 _MAGIC = 1.5 * 2.0**52
 
 
-@inline
+@inner
 def _polynomial(coefficients, x):
     value = packs.fill(coefficients[len(coefficients) - 1], x)
     for i in range(len(coefficients) - 2, -1, -1):
@@ -342,7 +342,7 @@ def _polynomial(coefficients, x):
     return value
 
 
-@inline
+@inner
 def _turn(s):
     """cos(πs) and sin(πs) for 0 <= s <= 1, about the middle of the interval."""
     u = s - 0.5
@@ -350,7 +350,7 @@ def _turn(s):
     return u * _polynomial(_SINE, square) * -1.0, _polynomial(_COSINE, square)
 
 
-@inline
+@inner
 def _exp_of_negative(x):
     """exp(x) for x <= 0; 1e-304 for all that is less."""
     x = packs.between(x, -700.0, 0.0)

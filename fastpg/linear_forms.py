@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 
 from fastpg import packs, vectors
-from fastpg.dispatch import compiled_form, inline, lowered, outline
+from fastpg.dispatch import compiled_form, inner, lowered, outline
 from fastpg.features import Constant, TileCoding, scaled_component
 from fastpg.lane_memory import widest_vectors
 
@@ -114,7 +114,7 @@ def _(theta, starts, i):
     return lambda theta, starts, i: packs.entry(theta, starts[0] + i) - packs.entry(theta, starts[1] + i)
 
 
-@inline
+@inner
 def _split(features, d):
     """Return after how many components the two parts meet, I <= J, and the largest size of a component."""
     n, largest = 1, 1
@@ -131,7 +131,7 @@ def _split(features, d):
     return split, n_left, n_right, largest
 
 
-@inline
+@inner
 def _tabulate(features, stack, spacing, offset, table, observation, first, last):
     """Write the products of the functions of components first to last - 1 into a stack."""
     if first == last:
@@ -151,7 +151,7 @@ def _tabulate(features, stack, spacing, offset, table, observation, first, last)
         n *= size
 
 
-@inline
+@inner
 def _product_form(uniform, observation):
     theta, rows, features = uniform
     split, n_left, n_right, largest = _split(features, len(observation))
@@ -234,7 +234,7 @@ def _(rows, n):
     return lambda rows, n: (rows[0] * n, rows[1] * n)
 
 
-@inline
+@inner
 def _n_tiles(features):
     n = features.tilings
     for k in range(len(features.tiles)):
@@ -242,7 +242,7 @@ def _n_tiles(features):
     return n
 
 
-@inline
+@inner
 def _tile_form(uniform, observation):
     theta, rows, features = uniform
     starts = _starts(rows, _n_tiles(features))
@@ -264,12 +264,12 @@ def _(theta, rows, features, observation):
     )
 
 
-@inline
+@inner
 def _row(theta, row, features, observation):
     return _form(theta, (row,), features, observation)
 
 
-@inline
+@inner
 def _contrast(theta, row, other, features, observation):
     return _form(theta, (row, other), features, observation)
 
@@ -299,7 +299,7 @@ def _(typing, theta, features, observation, actions):
     return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
 
 
-@inline
+@inner
 def _add_block(array, start, n_rows, n_left, n_right, left, right, errors, pack, shape):
     for row in range(n_rows):
         for i in range(n_left):
@@ -561,7 +561,7 @@ def _(
             for k in range(m):
                 array[len(array) - m + k] += factors[step * 2 * m + m + k]
 
-    add_learned = inline(add_learned)
+    add_learned = inner(add_learned)
 
     if features.instance_class is TileCoding:
 

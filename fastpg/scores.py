@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, inline, lowered
+from fastpg.dispatch import compiled_form, inner, lowered
 from fastpg.lane_memory import lane_count
 
 
@@ -186,7 +186,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     return vectors.Sparse(score, starts, trajectory.time, width)
 
 
-@inline
+@inner
 def _clear(score, starts):
     """Set a dense score to zero; a sparse one, which has sections, is zero again when it has been added."""
     if len(starts) == 0:

@@ -6,7 +6,8 @@ import oracles
 import pytest
 
 import fastpg
-from fastpg.features import Fourier, Polynomial, TileCoding
+from fastpg import GPOMDP, REINFORCE
+from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
@@ -59,31 +60,80 @@ def test_gradient_is_the_oracle_s(env, features, baseline):
     np.testing.assert_array_equal(one.standard_error, two.standard_error)
 
 
-@pytest.mark.parametrize(("features", "log_std"), [(Polynomial(1), "learned")], ids=repr)
-def test_gaussian_gradient_is_that_of_ordinary_python(features, log_std):
-    """On Pendulum, of single trajectories: ordinary Python, step by step, with the same random numbers."""
-    env = fastpg.make("Pendulum-v1")
-    policy = GaussianLinear.for_env(env, log_std=log_std, features=features)
+KINDS = [
+    ("Pendulum-v1", Polynomial(1), {"log_std": "learned"}),
+    ("Pendulum-v1", Fourier(1), {"log_std": "state-dependent"}),
+    ("Pendulum-v1", RadialBasis((3, 2, 2), normalised=True), {"log_std": -0.3}),
+    ("Pendulum-v1", TileCoding(2, 2), {"log_std": "learned"}),
+    ("CartPole-v1", RadialBasis((2, 2, 3, 2)), {}),
+    ("CartPole-v1", TileCoding(2, 2), {}),
+    ("CartPole-v1", Polynomial(1), {}),
+]
+
+
+@pytest.mark.parametrize(("id", "features", "options"), KINDS, ids=repr)
+@pytest.mark.parametrize("estimator", [REINFORCE(), GPOMDP(0.9, entropy=0.2)], ids=repr)
+def test_gradient_is_that_of_ordinary_python(id, features, options, estimator):
+    """Of a few trajectories, step by step, with the same random numbers, by the definition."""
+    env = fastpg.make(id)
+    kind = SoftmaxLinear if id == "CartPole-v1" else GaussianLinear
+    policy = kind.for_env(env, features=features, **options)
     theta = policy.initial() + np.random.default_rng(7).normal(0.0, 0.1, policy.n_parameters)
-    horizon = 30 if COMPILED else 5
-    for trajectory in range(3):
-        estimate = fastpg.policy_gradient(
-            env, policy, theta, n_trajectories=1, seed=8, horizon=horizon, first_trajectory=trajectory
-        )
-        score, total = _play(env, policy, theta, 8, trajectory, horizon)
-        scale = abs(score * total).max()
-        np.testing.assert_allclose(estimate.gradient, score * total, rtol=0, atol=1e-10 * scale)
+    n, horizon = 5, 30 if COMPILED else 5
+    estimate = fastpg.policy_gradient(
+        env, policy, theta, estimator, n_trajectories=n, seed=8, horizon=horizon
+    )
+    terms = []
+    for trajectory in range(n):
+        observations, actions, rewards = play(env, policy, theta, 8, trajectory, horizon)
+        scores = [policy.score(theta, o, a) for o, a in zip(observations, actions, strict=True)]
+        if isinstance(estimator, REINFORCE):
+            terms.append(np.sum(scores, axis=0) * sum(rewards))
+            continue
+        gamma, beta = estimator.discount, estimator.entropy
+        entropies = [policy.entropy(theta, o) for o in observations]
+        term = np.zeros(len(theta))
+        for t, (o, score) in enumerate(zip(observations, scores, strict=True)):
+            later = sum(gamma**k * rewards[k] for k in range(t, len(rewards)))
+            later += sum(gamma**k * beta * entropies[k] for k in range(t + 1, len(rewards)))
+            policy.spread(term, o, policy.entropy_factor(theta, o), beta * gamma**t)
+            term += later * score
+        terms.append(term)
+    expected = np.mean(terms, axis=0)
+    np.testing.assert_allclose(estimate.gradient, expected, rtol=0, atol=1e-10 * abs(expected).max())
 
 
-def _play(env, policy, theta, seed, trajectory, horizon):
+@pytest.mark.parametrize(("id", "features", "options"), KINDS[1:5], ids=repr)
+def test_entropy_factor_makes_the_derivative_of_the_entropy(id, features, options):
+    """Central differences, to 1e-8."""
+    env = fastpg.make(id)
+    kind = SoftmaxLinear if id == "CartPole-v1" else GaussianLinear
+    policy = kind.for_env(env, features=features, **options)
+    rng = np.random.default_rng(9)
+    theta = rng.normal(0.0, 0.5, policy.n_parameters)
+    o, h = rng.normal(0.0, 0.5, policy.n_observations), 1e-5
+    slope = np.zeros(len(theta))
+    policy.spread(slope, o, policy.entropy_factor(theta, o), 1.0)
+    differences = [
+        (policy.entropy(theta + h * e, o) - policy.entropy(theta - h * e, o)) / (2 * h)
+        for e in np.eye(len(theta))
+    ]
+    np.testing.assert_allclose(slope, differences, atol=1e-8)
+
+
+def play(env, policy, theta, seed, trajectory, horizon):
+    """The observations, actions and rewards of a trajectory, in ordinary Python."""
     rng = trajectory_rng(seed_key(seed), trajectory)
     state = env.reset(rng)
-    score, total = np.zeros(len(theta)), 0.0
+    observations, actions, rewards = [], [], []
     for _ in range(horizon):
         rng = next_step(rng)
-        observation = np.array(env.observe(state))
-        action = policy.sample(theta, observation, policy_rng(rng))
-        score += policy.score(theta, observation, action)
-        state, reward, _ = env.step(state, tuple(action.tolist()), rng)
-        total += reward
-    return score, total
+        observations.append(np.array(env.observe(state)))
+        action = policy.sample(theta, observations[-1], policy_rng(rng))
+        actions.append(action)
+        action = action if isinstance(action, int) else tuple(action.tolist())
+        state, reward, terminated = env.step(state, action, rng)
+        rewards.append(float(reward))
+        if terminated:
+            break
+    return observations, actions, rewards

@@ -101,10 +101,20 @@ class GaussianFeatures(NamedTuple):
         return self.mean(theta, observation)
 
     def log_prob(self, theta, observation, action):
-        """Return the logarithm of the density at `action`, shape (...); ordinary Python only."""
+        """Return the logarithm of the density at `action`, shape (...)."""
         log_std = self.log_std_at(theta, observation)
-        z = (np.asarray(action) - self.mean(theta, observation)) * np.exp(-log_std)
-        return -(0.5 * z**2 + log_std + _LOG_SQRT_2PI).sum(axis=-1)
+        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
+        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
+        return -vectors.total(vectors.add(vectors.scale(vectors.squares(z), 0.5, _LOG_SQRT_2PI), log_std))
+
+    def entropy(self, theta, observation):
+        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
+        return vectors.total(vectors.scale(self.log_std_at(theta, observation), 1.0, _LOG_SQRT_2PI + 0.5))
+
+    def entropy_factor(self, theta, observation):
+        """Return, of ∇_θ H, 0 for the means, and 1 for each log σ_k unless it is fixed."""
+        zeros = vectors.scale(self.log_std_at(theta, observation), 0.0, 0.0)
+        return _factor(zeros, vectors.scale(zeros, 0.0, 2.0**0.5), self.log_std_features)
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
@@ -155,7 +165,8 @@ class GaussianFeatures(NamedTuple):
 
     def sections_per_step(self):
         """Return in how many places `recorded_score` adds for a step, if the score is sparse."""
-        return linear_forms.n_sections(self.features) * 2 * len(self.log_std) + len(self.log_std)
+        n = linear_forms.n_sections(self.features)
+        return (2 * n + 1) * len(self.log_std) if n > 0 else 0
 
 
 def _log_std(theta, features, observation, log_std, log_std_features):

@@ -86,8 +86,16 @@ class SoftmaxFeatures(NamedTuple):
         return self.actions[0] + vectors.argmax(self.logits(theta, observation))
 
     def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...); ordinary Python only."""
-        return vectors.log_softmax_at(self.logits(theta, observation), np.asarray(action) - self.first_action)
+        """Return log π_θ(action | observation), shape (...)."""
+        return vectors.log_softmax_at(self.logits(theta, observation), action - self.actions[0])
+
+    def entropy(self, theta, observation):
+        """Return H = −Σ_a π(a) log π(a), shape (...)."""
+        return vectors.softmax_entropy(self.logits(theta, observation))
+
+    def entropy_factor(self, theta, observation):
+        """Return −π(a) (log π(a) + H) for all actions a but the last, shape (..., A-1): of ∇_θ H."""
+        return vectors.but_last(vectors.entropy_slope(self.logits(theta, observation)))
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
