@@ -47,6 +47,8 @@ def _softmax(features):
     return lambda env: SoftmaxLinear.for_env(env, features=features)
 
 
+_ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
+
 _KNOWN = {
     "Acrobot-v1": _Known(),
     "Bandit-v0": _Known(),
@@ -71,7 +73,7 @@ _KNOWN = {
     "MountainCarContinuous-v0": _Known(
         _gaussian(Fourier(3)),
         RewardToGo(0.99, "value"),
-        Adam(LinearSchedule(0.1, 0.01, 150)),
+        Adam(_ANNEALED),
         n_updates=150,
     ),
     "Pendulum-v1": _Known(
