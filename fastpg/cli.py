@@ -94,7 +94,7 @@ _ESTIMATORS = {
     Estimator.reward_to_go: fastpg.RewardToGo,
 }
 
-_KNOWN = "what works there"
+_KNOWN = "the environment's"
 
 Environment = Annotated[str, typer.Argument(help="Id of the environment; `fastpg envs` lists them.")]
 Parameters = Annotated[
