@@ -34,7 +34,9 @@ EPISODES_OF = {"FrozenLake-v1": 1000, "FrozenLake8x8-v1": 1000, "Blackjack-v1": 
 # and over the rules of Blackjack. (Of FrozenLake's it depends on the time left, which a policy does not see.)
 BEST = {
     "Blackjack-v1": -0.0466,
+    "Chain-v0": 3677,
     "CliffWalking-v1": -13.0,
+    "CliffWalkingSlippery-v1": -64.7,
     "FrozenLake-v1": 0.744,
     "FrozenLake8x8-v1": 0.913,
     "Taxi-v4": 7.93,
@@ -81,8 +83,11 @@ class Result:
                 f"{(returns >= self.threshold).sum()} of {len(returns)}",
             )
         best = f"{BEST[self.id]:g}" if self.id in BEST else "–"
+        settings = f"{self.policy}, {self.estimator}, {self.optimizer}"
+        if self.horizon != fastpg.make(self.id).horizon:
+            settings += f", horizon {self.horizon:,}"
         cells = (
-            *(self.id, f"{self.policy}, {self.estimator}, {self.optimizer}", self.n_trajectories),
+            *(self.id, settings, self.n_trajectories),
             *(f"{number(returns.mean())}", f"{number(returns.min())}", f"{number(modes.mean())}"),
             *(
                 threshold,
@@ -189,8 +194,8 @@ def report(facts: dict, results: list[Result], n_seeds: int) -> str:
         "mean return of the most probable actions. Best possible: by dynamic programming. Updates, "
         "environment steps in millions and seconds (without compilation): means over seeds.",
         "",
-        "| environment | policy (parameters), estimator, optimizer | N | return | worst | most probable "
-        "| threshold | best possible | solved | updates | M steps | seconds |",
+        "| environment | policy (parameters), estimator, optimizer, horizon if another "
+        "| N | return | worst | most probable | threshold | best possible | solved | updates | M steps | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [result.markdown() for result in results]) + "\n"
