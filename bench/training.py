@@ -195,7 +195,8 @@ def report(facts: dict, results: list[Result], n_seeds: int) -> str:
         "environment steps in millions and seconds (without compilation): means over seeds.",
         "",
         "| environment | policy (parameters), estimator, optimizer, horizon if another "
-        "| N | return | worst | most probable | threshold | best possible | solved | updates | M steps | seconds |",
+        "| N | return | worst | most probable | threshold | best possible | solved "
+        "| updates | M steps | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [result.markdown() for result in results]) + "\n"
