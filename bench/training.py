@@ -202,12 +202,19 @@ def report(facts: dict, results: list[Result], n_seeds: int) -> str:
     return "\n".join(lines + [result.markdown() for result in results]) + "\n"
 
 
+def read(file: Path) -> list[Result]:
+    """Return the results that a JSON file holds."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["results"]
+    return [Result(**row | {"outcomes": [Outcome(**o) for o in row["outcomes"]]}) for row in rows]
+
+
 def main() -> None:
     """Train in all environments, or those named, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("env", nargs="*", help="all unless given")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every seed")
+    parser.add_argument("--add", action="store_true", help="keep the other environments of the JSON file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the table")
     arguments = parser.parse_args()
     unknown = set(arguments.env) - set(fastpg.registry)
@@ -216,15 +223,17 @@ def main() -> None:
     if arguments.seeds < 1:
         parser.error("--seeds: must be at least 1")
     facts = conditions() | {"threads": str(numba.config.NUMBA_NUM_THREADS)}
-    results: list[Result] = []
+    kept = arguments.json if arguments.add and arguments.json and arguments.json.exists() else None
+    results = {} if kept is None else {result.id: result for result in read(kept)}
     for id in arguments.env or fastpg.registry:
-        results.append(measured(id, arguments.seeds))
+        results[id] = measured(id, arguments.seeds)
         facts["load at end"] = conditions()["load at start"]
-        text = report(facts, results, arguments.seeds)
+        rows = [results[id] for id in fastpg.registry if id in results]
+        text = report(facts, rows, arguments.seeds)
         if arguments.markdown:  # after each, as all of them take a while
             arguments.markdown.write_text(text, encoding="utf-8")
         if arguments.json:
-            content = {"conditions": facts, "results": [asdict(result) for result in results]}
+            content = {"conditions": facts, "results": [asdict(row) for row in rows]}
             arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
     print(text)
 
