@@ -12,7 +12,7 @@ from fastpg.estimators.natural import natural_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
 from fastpg.interop.vector import Env, VectorEnv, make_vec
-from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum
+from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum, NaturalGradient
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_features import GaussianFeatures
 from fastpg.policies.gaussian_linear import GaussianLinear
@@ -37,6 +37,7 @@ __all__ = [
     "GaussianLinear",
     "LinearSchedule",
     "Momentum",
+    "NaturalGradient",
     "RewardToGo",
     "Run",
     "SoftmaxFeatures",

@@ -15,7 +15,9 @@ import numpy as np
 
 import fastpg
 from fastpg.arguments import MAX_TRAJECTORIES, check_integer
+from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
+from fastpg.optimizers import NaturalGradient, learning_rate_at
 from fastpg.runs import check_output, has_default_parameters, id_of
 
 try:
@@ -59,6 +61,15 @@ class Optimizer(str, enum.Enum):
     adam = "adam"
     momentum = "momentum"
     sgd = "sgd"
+    natural = "natural"
+
+
+class Estimator(str, enum.Enum):
+    """How the gradient is estimated."""
+
+    reinforce = "reinforce"
+    gpomdp = "gpomdp"
+    reward_to_go = "reward-to-go"
 
 
 class Baseline(str, enum.Enum):
@@ -66,8 +77,24 @@ class Baseline(str, enum.Enum):
 
     none = "none"
     mean = "mean"
-    optimal = "optimal"
+    optimal = "optimal"  # REINFORCE's alone
+    time = "time"  # of the other two
+    value = "value"
 
+
+_OPTIMIZERS = {
+    Optimizer.adam: fastpg.Adam,
+    Optimizer.momentum: fastpg.Momentum,
+    Optimizer.sgd: fastpg.SGD,
+    Optimizer.natural: NaturalGradient,
+}
+_ESTIMATORS = {
+    Estimator.reinforce: fastpg.REINFORCE,
+    Estimator.gpomdp: fastpg.GPOMDP,
+    Estimator.reward_to_go: fastpg.RewardToGo,
+}
+
+_KNOWN = "the environment's"
 
 Environment = Annotated[str, typer.Argument(help="Id of the environment; `fastpg envs` lists them.")]
 Parameters = Annotated[
@@ -88,17 +115,51 @@ def train(
         str | None,
         typer.Argument(help="Id of the environment; `fastpg envs` lists them.", show_default=False),
     ] = None,
-    updates: Annotated[int, typer.Option(help="Updates of θ.")] = 100,
-    trajectories: Annotated[int, typer.Option(help="Trajectories an update.")] = 1000,
-    learning_rate: Annotated[float, typer.Option(help="Step size α.")] = 0.1,
+    updates: Annotated[int | None, typer.Option(help="Updates of θ.", show_default=_KNOWN)] = None,
+    trajectories: Annotated[
+        int | None, typer.Option(help="Trajectories an update.", show_default=_KNOWN)
+    ] = None,
+    estimator: Annotated[Estimator | None, typer.Option(help="Estimator.", show_default=_KNOWN)] = None,
+    baseline: Annotated[
+        Baseline | None,
+        typer.Option(
+            help="What is subtracted from the return: optimal for REINFORCE, time and value for the others.",
+            show_default=f"{_KNOWN}, or mean",
+        ),
+    ] = None,
+    discount: Annotated[
+        float | None, typer.Option(help="Discount γ.", show_default=f"{_KNOWN}, or the estimator's")
+    ] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Weight of the entropy bonus.", show_default=f"{_KNOWN}, or none")
+    ] = None,
+    optimizer: Annotated[Optimizer | None, typer.Option(help="Optimizer.", show_default=_KNOWN)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Step size α.", show_default=f"{_KNOWN}, or the optimizer's")
+    ] = None,
     final_learning_rate: Annotated[
         float | None,
         typer.Option(help="α of the last update, reached in equal steps.", show_default="constant"),
     ] = None,
-    optimizer: Annotated[Optimizer, typer.Option(help="Optimizer.")] = Optimizer.adam,
-    baseline: Annotated[
-        Baseline | None,
-        typer.Option(help="Baseline of REINFORCE.", show_default="mean, or none for a single trajectory"),
+    kl: Annotated[
+        float | None,
+        typer.Option(
+            help="Kullback–Leibler divergence of a step of the natural gradient.",
+            show_default=f"{_KNOWN}, or the optimizer's",
+        ),
+    ] = None,
+    damping: Annotated[
+        float | None,
+        typer.Option(
+            help="Damping of the natural gradient, of the mean of the Fisher information's diagonal.",
+            show_default=f"{_KNOWN}, or the optimizer's",
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop after three updates in a row with this mean return.", show_default=f"{_KNOWN}, or none"
+        ),
     ] = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -118,7 +179,10 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a linear policy with REINFORCE, evaluate it in Gymnasium, and keep the run."""
+    """Train a policy, evaluate it in Gymnasium, and keep the run.
+
+    Without options, with settings that are known to work in the environment.
+    """
     with _plain_errors():
         settings: dict[str, Any]
         if resume is not None:
@@ -127,21 +191,27 @@ def train(
             environment, policy, seed, horizon = before.env, before.policy, before.seed, before.horizon
             settings = {"n_trajectories": before.n_trajectories, "resume": before}
             env = id_of(environment) or type(environment).__name__
+            updates = 100 if updates is None else updates
         elif env is None:
             raise ValueError("ENV: must be given, or --resume RUN; `fastpg envs` lists the environments")
         else:
             environment = _make(env, param)
-            policy = fastpg.policy_for(environment)
-            rate: Any = learning_rate
-            if final_learning_rate is not None:
-                rate = fastpg.LinearSchedule(learning_rate, final_learning_rate, updates)
-            kinds = {"adam": fastpg.Adam, "momentum": fastpg.Momentum, "sgd": fastpg.SGD}
+            known = settings_for(environment)
+            policy = known.policy
+            updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
+            trajectories = next(n for n in (trajectories, known.n_trajectories, 1000) if n is not None)
+            horizon = known.horizon if horizon is None else horizon
+            target = known.target_return if target is None else target
+            rates = learning_rate, final_learning_rate, updates
             settings = {
-                "estimator": None if baseline is None else fastpg.REINFORCE(baseline.value),
+                "estimator": _estimator(
+                    known.estimator, estimator, trajectories, baseline, discount, entropy
+                ),
                 "n_trajectories": trajectories,
-                "optimizer": kinds[optimizer.value](rate),
+                "optimizer": _optimizer(known.optimizer, optimizer, *rates, kl, damping),
             }
         settings |= {"n_updates": updates, "seed": seed, "threads": threads, "horizon": horizon}
+        settings["target_return"] = target
         out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
         check_output(out)
         check_integer("episodes", episodes, 1)
@@ -158,6 +228,8 @@ def train(
         seconds = time.perf_counter() - started
         n_steps = int(run.history["n_steps"][-1]) - steps_before
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
+        if len(run.history) < finished + updates:
+            console.print(f"the target was reached after {len(run.history)} updates")
         _keep(run, out)  # before the evaluation, which Ctrl-C may end
         names = ", ".join(sorted(file.name for file in out.iterdir()))
         console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")
@@ -320,7 +392,54 @@ def _refuse_with_resume(context):
             raise ValueError(f"{option}: must not be given with --resume, which goes on as the run began")
 
 
-_OWN_OF_RESUME = {"resume", "updates", "threads", "out", "episodes"}
+_OWN_OF_RESUME = {"resume", "updates", "target", "threads", "out", "episodes"}
+
+
+def _estimator(known, kind, n_trajectories, baseline, discount, entropy):
+    """The known estimator, or one of another kind, with the options of the command line; None: train's."""
+    given = {
+        "discount": discount,
+        "entropy": entropy,
+        "baseline": None if baseline is None else baseline.value,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if kind is None and not given:
+        return known
+    cls = fastpg.REINFORCE if known is None else type(known)
+    cls = cls if kind is None else _ESTIMATORS[kind]
+    if "entropy" in given and "entropy" not in cls._fields:
+        raise ValueError(
+            f"--entropy: {cls.__name__} has none; gpomdp and reward-to-go have (see --estimator)"
+        )
+    if known is None or type(known) is not cls:
+        known = cls(baseline="mean" if n_trajectories > 1 or cls is not fastpg.REINFORCE else "none")
+    estimator = known._replace(**given)
+    estimator.check(n_trajectories)
+    return estimator
+
+
+def _optimizer(known, kind, learning_rate, final_learning_rate, updates, kl, damping):
+    """The known optimizer, or one of another kind, with the options of the command line."""
+    known = fastpg.Adam() if known is None else known
+    if kind is not None and type(known) is not _OPTIMIZERS[kind]:
+        known = _OPTIMIZERS[kind]()
+    natural = isinstance(known, NaturalGradient)
+    others = (
+        {"--learning-rate": learning_rate, "--final-learning-rate": final_learning_rate}
+        if natural
+        else {"--kl": kl, "--damping": damping}
+    )
+    for option, value in others.items():
+        if value is not None:
+            has = ", ".join(known._fields)
+            raise ValueError(f"{option}: {type(known).__name__} has none; it has {has} (see --optimizer)")
+    if natural:
+        given = {"kl": kl, "damping": damping}
+        return known._replace(**{name: value for name, value in given.items() if value is not None})
+    rate = known.learning_rate if learning_rate is None else learning_rate
+    if final_learning_rate is not None:
+        rate = fastpg.LinearSchedule(learning_rate_at(rate, 0), final_learning_rate, updates)
+    return known._replace(learning_rate=rate)
 
 
 def _make(env: str, param: list[str] | None) -> Any:

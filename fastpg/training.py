@@ -1,8 +1,10 @@
-"""REINFORCE, the algorithm: sample, differentiate, step θ, repeat (Williams 1992)."""
+"""Training: sample, differentiate, step θ, repeat (Williams 1992)."""
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,16 @@ from fastpg.arguments import (
     check_theta,
     check_threads,
 )
+from fastpg.defaults import settings_for
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gradient import policy_gradient
-from fastpg.estimators.reinforce import REINFORCE
+from fastpg.estimators.natural import MAX_DENSE, fisher_vector_product
+from fastpg.estimators.problem import Problem
+from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.optimizers import Adam, learning_rate_at
 from fastpg.runs import HISTORY, Run, encode
+
+_UPDATES_ON_TARGET = 3  # in a row, so that one lucky batch does not stop a training
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -47,12 +54,13 @@ class TrainingDiverged(FloatingPointError):
 
 def train(
     env: Any,
-    policy: Any,
-    estimator: REINFORCE | None = None,
+    policy: Any = None,
+    estimator: Any = None,
     *,
-    n_updates: int = 100,
-    n_trajectories: int = 1000,
+    n_updates: int | None = None,
+    n_trajectories: int | None = None,
     optimizer: Any = None,
+    target_return: float | None = None,
     theta: Any = None,
     seed: int = 0,
     horizon: int | None = None,
@@ -69,23 +77,29 @@ def train(
 
     Parameters
     ----------
-    env, policy : NamedTuple
-    estimator : REINFORCE, optional
-        With the leave-one-out mean baseline unless given, or with none if N = 1.
+    env : NamedTuple
+    policy : NamedTuple, optional
+        Without one, it and everything else that is not given are from
+        `fastpg.defaults.settings_for(env)`: for a registered environment, what is known to work there.
+    estimator : REINFORCE, GPOMDP or RewardToGo, optional
+        REINFORCE with the leave-one-out mean baseline unless given, or with none if N = 1.
     n_updates : int
-        Updates to add, at least 1.
+        Updates to add, at least 1; 100 unless given.
     n_trajectories : int
-        N, trajectories an update, at least 1.
-    optimizer : SGD, Momentum or Adam, optional
+        N, trajectories an update, at least 1; 1000 unless given.
+    optimizer : SGD, Momentum, Adam or NaturalGradient, optional
         ``Adam()`` unless given; or anything with their two methods.
+    target_return : float, optional
+        Stop as soon as three updates in a row have had at least this mean return. The updates that are made
+        are those that would have been made without it; the history shows how many.
     theta : array_like, optional
         Where to start; ``policy.initial()`` unless given.
     seed, horizon, threads
         As for `fastpg.policy_gradient`.
     resume : Run, optional
-        Go on with this run. Its settings must be given again as they were, but for `estimator` and
-        `optimizer`, which are taken from it; `optimizer` may be another of the same class (its state
-        goes on), and `theta` must not be given.
+        Go on with this run. Its settings must be as they were: what is not given is taken from it, but for
+        `seed`; `optimizer` may be another of the same class (its state goes on), and `theta` must not be
+        given.
     progress : callable, optional
         Called after each update with its number and its `Estimate`.
 
@@ -106,9 +120,25 @@ def train(
         its attribute ``run``.
     """
     check_environment(env)
+    if resume is not None:
+        policy = resume.policy if policy is None else policy
+        n_trajectories = resume.n_trajectories if n_trajectories is None else n_trajectories
+        horizon = resume.horizon if horizon is None else horizon
+    elif policy is None:
+        known = settings_for(env)
+        policy = known.policy
+        estimator = known.estimator if estimator is None else estimator
+        n_updates = known.n_updates if n_updates is None else n_updates
+        n_trajectories = known.n_trajectories if n_trajectories is None else n_trajectories
+        optimizer = known.optimizer if optimizer is None else optimizer
+        horizon = known.horizon if horizon is None else horizon
+        target_return = known.target_return if target_return is None else target_return
     check_policy(policy, env)
-    n_updates = check_integer("n_updates", n_updates, 1)
-    n_trajectories = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
+    n_updates = check_integer("n_updates", 100 if n_updates is None else n_updates, 1)
+    n_trajectories = check_integer(
+        "n_trajectories", 1000 if n_trajectories is None else n_trajectories, 1, MAX_TRAJECTORIES
+    )
+    target_return = _checked_target(target_return)
     if resume is None:
         if estimator is None:
             estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
@@ -139,10 +169,14 @@ def train(
             horizon=check_horizon(env, horizon),
             estimator=resume.estimator if estimator is None else estimator,
         )
-    check_threads(threads)
+    threads = check_threads(threads)
     check_estimator(run.estimator)
     run.estimator.check(n_trajectories)
     _learning_rate(run.optimizer, len(run.history))
+    if hasattr(run.optimizer, "check"):
+        run.optimizer.check(len(run.history))
+    uses_fisher = getattr(run.optimizer, "uses_fisher", False)
+    dense = uses_fisher and policy.n_parameters <= MAX_DENSE
 
     first = len(run.history)
     history = np.empty(first + n_updates, HISTORY)
@@ -168,9 +202,15 @@ def train(
                 horizon=run.horizon,
                 threads=threads,
                 first_trajectory=update * n_trajectories,
+                fisher=dense,
             )
+            information: tuple = (estimate.fisher,) if dense else ()
+            if uses_fisher and not dense:
+                first_trajectory = update * n_trajectories
+                which = n_trajectories, run.horizon, run.seed, first_trajectory, threads
+                information = (FisherInformation(Problem(env, policy, theta, *which)),)
             with np.errstate(all="ignore"):  # what is not finite is told below
-                theta, state = run.optimizer.step(theta, estimate.gradient, state, update)
+                theta, state = run.optimizer.step(theta, estimate.gradient, state, update, *information)
             if not np.isfinite(theta).all():
                 raise TrainingDiverged(so_far())
             n_steps += estimate.n_steps
@@ -189,12 +229,49 @@ def train(
             finished = update + 1, theta, state
             if progress is not None:
                 progress(update, estimate)
+            if target_return is not None and _on_target(history[: update + 1], target_return):
+                break
     except KeyboardInterrupt:
         raise TrainingInterrupted(so_far()) from None
     except Exception as error:
         error.run = so_far()  # type: ignore[attr-defined]
         raise
     return so_far()
+
+
+class FisherInformation:
+    """The Fisher information of a policy, from the trajectories of a problem, never formed as a matrix."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        """Return F v, shape (n_parameters,)."""
+        return fisher_vector_product(self.problem, vector)
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Its diagonal, E[s²], shape (n_parameters,)."""
+        p, one_group = self.problem.policy.n_parameters, REINFORCE()
+        squares = np.zeros(p)
+        for _, totals, _ in self.problem.sample(ScoresAndReturns(1), one_group.totals_shape(p)):
+            squares += totals[:, 0, 2 * p : 3 * p].sum(axis=0)
+        return squares / self.problem.n_trajectories
+
+
+def _checked_target(target):
+    if target is None:
+        return None
+    if isinstance(target, bool) or not isinstance(target, Real):
+        raise TypeError(f"target_return={target!r}: must be a number")
+    if np.isnan(target):
+        raise ValueError(f"target_return={target!r}: must be a number")
+    return float(target)
+
+
+def _on_target(history, target):
+    last = history["mean_return"][-_UPDATES_ON_TARGET:]
+    return len(last) == _UPDATES_ON_TARGET and bool((last >= target).all())
 
 
 def _learning_rate(optimizer, update):
@@ -224,4 +301,4 @@ def _resumed(run, optimizer, theta, **settings):
 
 
 def _learning_rate_lost(optimizer):
-    return hasattr(optimizer, "learning_rate") and optimizer.learning_rate is None
+    return any(getattr(optimizer, name, 0.0) is None for name in ("learning_rate", "kl"))

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import fastpg
 from fastpg import cli
 from fastpg.cli import app
+from fastpg.defaults import settings_for
 
 SMALL = ["--updates", "3", "--trajectories", "50", "--episodes", "2"]
 
@@ -45,6 +46,52 @@ def test_options_of_train_reach_the_run(tmp_path):
     assert run.optimizer == fastpg.SGD(fastpg.LinearSchedule(0.02, 0.01, 3))
     assert (run.estimator, run.seed, run.horizon) == (fastpg.REINFORCE("optimal"), 7, 30)
     assert run.env.semi_implicit is True and len(run.history) == 3 and run.n_trajectories == 50
+
+
+def test_train_without_options_uses_the_settings_known_to_work(tmp_path):
+    result = invoke("train", "CliffWalking-v1", *SMALL, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    run, known = fastpg.load(tmp_path / "run"), settings_for(fastpg.make("CliffWalking-v1"))
+    assert (run.policy, run.optimizer, run.horizon) == (known.policy, known.optimizer, known.horizon)
+    assert run.estimator == fastpg.REINFORCE("mean")
+    same = fastpg.train(run.env, n_updates=3, n_trajectories=50)
+    np.testing.assert_array_equal(same.theta, run.theta)
+
+
+def test_options_change_the_known_settings():
+    """One by one: what is not given stays as it is known."""
+    known = fastpg.RewardToGo(0.95, "value")
+    gpomdp, time = cli.Estimator.gpomdp, cli.Baseline.time
+    assert cli._estimator(None, None, 50, None, None, None) is None
+    assert cli._estimator(known, None, 50, None, None, None) == known
+    assert cli._estimator(known, None, 50, None, 0.5, None) == fastpg.RewardToGo(0.5, "value")
+    assert cli._estimator(known, gpomdp, 50, None, None, None) == fastpg.GPOMDP(1.0, "mean")
+    assert cli._estimator(None, gpomdp, 1, time, 0.9, 0.01) == fastpg.GPOMDP(0.9, "time", 0.01)
+    assert cli._estimator(known, cli.Estimator.reinforce, 1, None, 0.9, None) == fastpg.REINFORCE("none", 0.9)
+    nothing = None, None, 10, None, None
+    natural = fastpg.NaturalGradient(0.5, 0.1)
+    assert cli._optimizer(None, None, *nothing) == fastpg.Adam()
+    assert cli._optimizer(natural, None, *nothing) == natural
+    assert cli._optimizer(natural, cli.Optimizer.natural, None, None, 10, 0.2, None) == (
+        fastpg.NaturalGradient(0.2, 0.1)
+    )
+    assert cli._optimizer(natural, cli.Optimizer.sgd, *nothing) == fastpg.SGD()
+    assert cli._optimizer(fastpg.Adam(0.3), None, None, 0.1, 10, None, None) == (
+        fastpg.Adam(fastpg.LinearSchedule(0.3, 0.1, 10))
+    )
+
+
+def test_the_natural_gradient_from_the_shell_stops_at_its_target(tmp_path):
+    options = ["--optimizer", "natural", "--kl", 0.05, "--damping", 0.1, "--target", 1]
+    result = invoke("train", "CartPole-v1", *SMALL, "--updates", 9, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    run = fastpg.load(tmp_path / "run")
+    assert run.optimizer == fastpg.NaturalGradient(0.05, 0.1)
+    assert len(run.history) == 3 and "the target was reached after 3 updates" in result.output
+    more = ["--updates", 5, "--target", 1, "--episodes", 2]
+    result = invoke("train", "--resume", tmp_path / "run", *more, "--out", tmp_path / "more")
+    assert result.exit_code == 0, result.output
+    assert len(fastpg.load(tmp_path / "more").history) == 4
 
 
 def test_gradient_prints_estimates_and_throughput(env, policy):
@@ -94,6 +141,14 @@ def test_help(command):
         (["train", "--resume", "nowhere", "--learning-rate", "0.1"], "--learning-rate: must not be given"),
         (["train", "--resume", "nowhere", "--param", "gravity=1"], "--param: must not be given"),
         (["compare", "nowhere"], "holds no run"),
+        (["train", "CartPole-v1", "--kl", "0.1"], "--kl: Adam has none; it has learning_rate"),
+        (["train", "CliffWalking-v1", "--learning-rate", "0.1"], "--learning-rate: NaturalGradient has none"),
+        (["train", "CliffWalking-v1", "--kl", "-1"], "kl=-1.0: must be finite and at least 0"),
+        (["train", "CliffWalking-v1", "--damping", "-1"], "damping=-1.0: must be finite and at least 0"),
+        (["train", "CartPole-v1", "--entropy", "0.1"], "--entropy: REINFORCE has none"),
+        (["train", "CartPole-v1", "--baseline", "time"], "baseline='time': must be one of"),
+        (["train", "CartPole-v1", "--estimator", "gpomdp", "--discount", "2"], "discount=2.0: must be"),
+        (["train", "CartPole-v1", "--target", "nan"], "target_return=nan"),
     ],
 )
 def test_bad_input_is_told_in_one_line_and_writes_nothing(arguments, message, tmp_path):

@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete
 
 import fastpg
 from fastpg import training
+from fastpg.estimators.problem import Problem
 from fastpg.interop.gymnasium import play
 
 
@@ -48,7 +49,9 @@ def test_a_single_trajectory_an_update(env, policy):
     assert np.isnan(run.history["gradient_error"]).all()
 
 
-@pytest.mark.parametrize("optimizer", [fastpg.Adam(0.1), fastpg.Momentum(0.01), fastpg.SGD(0.01)])
+@pytest.mark.parametrize(
+    "optimizer", [fastpg.Adam(0.1), fastpg.Momentum(0.01), fastpg.SGD(0.01), fastpg.NaturalGradient(0.1)]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(env, policy, optimizer, tmp_path):
     settings = {"n_trajectories": 50, "seed": 5, "optimizer": optimizer}
     whole = fastpg.train(env, policy, n_updates=7, **settings)
@@ -56,6 +59,96 @@ def test_a_resumed_run_equals_an_uninterrupted_one(env, policy, optimizer, tmp_p
     half = fastpg.load(tmp_path / "half")
     del settings["optimizer"]
     same(fastpg.train(env, policy, n_updates=4, resume=half, **settings), whole)
+
+
+def test_what_is_not_given_is_taken_from_the_run_to_resume(env, policy):
+    settings = {"n_trajectories": 50, "horizon": 30, "optimizer": fastpg.Momentum(0.01)}
+    half = fastpg.train(env, policy, fastpg.GPOMDP(0.9, "time"), n_updates=2, **settings)
+    whole = fastpg.train(env, policy, fastpg.GPOMDP(0.9, "time"), n_updates=3, **settings)
+    same(fastpg.train(env, n_updates=1, resume=half), whole)
+
+
+def test_a_schedule_that_was_not_saved_must_be_given_again(env, policy, tmp_path):
+    settings = {"n_updates": 1, "n_trajectories": 50}
+    optimizer = fastpg.NaturalGradient(kl=lambda update: 0.1)
+    fastpg.train(env, policy, optimizer=optimizer, **settings).save(tmp_path / "run")
+    run = fastpg.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="optimizer: the saved run's could not be kept"):
+        fastpg.train(env, policy, resume=run, **settings)
+    assert len(fastpg.train(env, policy, resume=run, optimizer=optimizer, **settings).history) == 2
+
+
+ESTIMATORS = [fastpg.REINFORCE("optimal"), fastpg.GPOMDP(0.99, "time"), fastpg.RewardToGo(0.9)]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_any_estimator_trains(env, policy, estimator):
+    """The steps are those of its gradients, and the policy gets better."""
+    run = fastpg.train(env, policy, estimator, n_updates=15, n_trajectories=100, optimizer=fastpg.Adam(0.2))
+    theta, state = policy.initial(), run.optimizer.initial(policy.initial())
+    for k in range(2):
+        estimate = fastpg.policy_gradient(
+            env, policy, theta, estimator, n_trajectories=100, first_trajectory=100 * k
+        )
+        assert run.history["gradient_norm"][k] == np.linalg.norm(estimate.gradient)
+        theta, state = run.optimizer.step(theta, estimate.gradient, state, k)
+    assert run.history["mean_return"][-1] > 3 * run.history["mean_return"][0]
+
+
+def test_the_natural_gradient_is_given_the_fisher_information_of_the_batch(env, policy):
+    optimizer = fastpg.NaturalGradient(0.05, 0.01)
+    run = fastpg.train(env, policy, n_updates=2, n_trajectories=100, optimizer=optimizer, seed=4)
+    theta = policy.initial()
+    for k in range(2):
+        estimate = fastpg.policy_gradient(
+            *(env, policy, theta, fastpg.REINFORCE("mean")),
+            n_trajectories=100,
+            first_trajectory=100 * k,
+            seed=4,
+            fisher=True,
+        )
+        theta, _ = optimizer.step(theta, estimate.gradient, (), k, estimate.fisher)
+    np.testing.assert_array_equal(run.theta, theta)
+
+
+def test_for_many_parameters_it_is_not_formed(env, policy, monkeypatch):
+    """The same step from products over the same trajectories, up to the residual of conjugate gradients."""
+    settings = {"n_updates": 1, "n_trajectories": 500, "optimizer": fastpg.NaturalGradient(0.05, 0.1)}
+    whole = fastpg.train(env, policy, **settings)
+    monkeypatch.setattr(training, "MAX_DENSE", policy.n_parameters - 1)
+    products = fastpg.train(env, policy, **settings)
+    np.testing.assert_allclose(products.theta, whole.theta, rtol=1e-4)
+    problem = Problem(env, policy, whole.theta, 100, 30, 1, 50, 1)
+    estimate = fastpg.policy_gradient(
+        *(env, policy, whole.theta),
+        n_trajectories=100,
+        horizon=30,
+        seed=1,
+        first_trajectory=50,
+        fisher=True,
+    )
+    diagonal = training.FisherInformation(problem).diagonal
+    np.testing.assert_allclose(diagonal, np.diagonal(estimate.fisher), rtol=1e-10)
+
+
+def test_training_stops_at_its_target(env, policy):
+    """After three updates in a row, of which the ones before are those of a training without a target."""
+    settings = {"n_trajectories": 200, "optimizer": fastpg.Adam(0.2)}
+    whole = fastpg.train(env, policy, n_updates=40, **settings)
+    returns = whole.history["mean_return"]
+    on_target = returns >= 60
+    n = next(k for k in range(3, 40) if on_target[k - 3 : k].all())
+    stopped = fastpg.train(env, policy, n_updates=40, target_return=60, **settings)
+    same(stopped, fastpg.train(env, policy, n_updates=n, **settings))
+    unreached = fastpg.train(env, policy, n_updates=3, target_return=1e6, **settings)
+    assert len(unreached.history) == 3
+
+
+def test_a_resumed_run_sees_the_updates_before_on_their_way_to_the_target(env, policy):
+    settings = {"n_trajectories": 50, "optimizer": fastpg.SGD(0.0)}
+    run = fastpg.train(env, policy, n_updates=2, target_return=1.0, **settings)
+    assert len(run.history) == 2
+    assert len(fastpg.train(env, n_updates=5, target_return=1.0, resume=run).history) == 3
 
 
 def test_resuming_with_other_settings_is_refused(env, policy):
@@ -165,6 +258,8 @@ def test_the_learning_rate_is_in_the_history(env, policy):
         ({"horizon": 0}, ValueError),
         ({"threads": 10**6}, ValueError),
         ({"theta": np.zeros(3)}, ValueError),
+        ({"target_return": "high"}, TypeError),
+        ({"target_return": float("nan")}, ValueError),
     ],
 )
 def test_bad_arguments_are_named(env, policy, argument, error):

@@ -1,0 +1,101 @@
+"""Settings that are known to train each registered environment: what `fastpg train ENV` uses.
+
+They are found by trial; ``python -m bench.training`` shows what they reach.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastpg.estimators.gpomdp import RewardToGo
+from fastpg.features import Fourier, Polynomial
+from fastpg.optimizers import Adam, LinearSchedule, NaturalGradient
+from fastpg.policies import policy_for
+from fastpg.policies.gaussian_linear import GaussianLinear
+from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.runs import has_default_parameters, id_of
+
+
+class Settings(NamedTuple):
+    """What `fastpg.train` is given; None: what it takes of its own accord."""
+
+    policy: Any
+    estimator: Any = None
+    optimizer: Any = None
+    n_updates: int | None = None
+    n_trajectories: int | None = None
+    horizon: int | None = None
+    target_return: float | None = None
+
+
+class _Known(NamedTuple):
+    """The same before the environment is known."""
+
+    policy: Callable[[Any], Any] = policy_for
+    estimator: Any = None
+    optimizer: Any = None
+    n_updates: int | None = None
+    n_trajectories: int | None = None
+    horizon: int | None = None
+    target_return: float | None = None
+
+
+def _gaussian(features):
+    return lambda env: GaussianLinear.for_env(env, features=features)
+
+
+def _softmax(features):
+    return lambda env: SoftmaxLinear.for_env(env, features=features)
+
+
+_ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
+
+_KNOWN = {
+    "Acrobot-v1": _Known(),
+    "Bandit-v0": _Known(),
+    "Blackjack-v1": _Known(optimizer=Adam(0.1), n_updates=300, n_trajectories=20_000),
+    "CartPole-v0": _Known(),
+    "CartPole-v1": _Known(),
+    "Chain-v0": _Known(n_trajectories=100),
+    # The natural gradient finds the way along the cliff; Adam stays three rows above it.
+    "CliffWalking-v1": _Known(optimizer=NaturalGradient(0.05, 0.01), horizon=200, target_return=-13),
+    "CliffWalkingSlippery-v1": _Known(n_updates=500, horizon=200),
+    "FrozenLake-v1": _Known(optimizer=Adam(0.05), n_updates=400, n_trajectories=5000),
+    "FrozenLake8x8-v1": _Known(optimizer=Adam(0.1), n_updates=300, n_trajectories=2000),
+    "LinearQuadratic-v0": _Known(optimizer=NaturalGradient(0.05), n_updates=200),
+    # Within 200 steps no random trajectory reaches the top, within 1000 one of two thousand does.
+    "MountainCar-v0": _Known(
+        _softmax(Fourier(3)),
+        optimizer=NaturalGradient(0.5, 0.01),
+        n_trajectories=2000,
+        horizon=1000,
+        target_return=-100,
+    ),
+    "MountainCarContinuous-v0": _Known(
+        _gaussian(Fourier(3)),
+        RewardToGo(0.99, "value"),
+        Adam(_ANNEALED),
+        n_updates=150,
+    ),
+    "Pendulum-v1": _Known(
+        _gaussian(Polynomial(3)), RewardToGo(0.95, "value"), NaturalGradient(0.5, 0.01), n_trajectories=300
+    ),
+    "Taxi-v4": _Known(optimizer=Adam(0.3), n_updates=1000),
+}
+
+
+def settings_for(env: Any) -> Settings:
+    """Return settings for training in an environment.
+
+    For a registered environment what is known to work, whatever its parameters; for parameters other than
+    the registered ones there is no `target_return`. For any other the policy that fits its spaces, and the
+    rest left to `fastpg.train`.
+
+    Raises
+    ------
+    ValueError
+        If fastpg has no policy for the environment's spaces.
+    """
+    known = _KNOWN.get(id_of(env) or "", _Known())
+    if not has_default_parameters(env):
+        known = known._replace(target_return=None)
+    return Settings(known.policy(env), *known[1:])
