@@ -214,7 +214,7 @@ def replay(case: Case, theta: np.ndarray) -> dict[str, np.ndarray]:
 def fitted_values(case: Case, estimator: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Return what an estimator's fitted baseline says of every step, shape (N, T)."""
     problem = Problem(
-        case.env, case.policy, case.theta, case.n_trajectories, case.horizon, case.seed, 0, None
+        case.env, case.policy, case.theta, case.n_trajectories, case.horizon, case.seed, 0, None, []
     )
     baseline = estimator.accumulator(problem).baseline
     values = np.zeros(arrays["rewards"].shape)

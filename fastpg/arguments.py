@@ -13,7 +13,7 @@ from fastpg.random import MAX_SEED
 
 MAX_HORIZON = 2**40
 MAX_TRAJECTORIES = 2**61  # so that the numbers of a seed's trajectories stay within int64
-MAX_PARAMETERS = 100  # θ and the running score are unrolled, and Numba's parallel regions stop here too
+MAX_PARAMETERS = 100  # θ and the running score are unrolled
 
 
 _EXAMPLES = {
@@ -52,7 +52,7 @@ def _check_pair(policy_class, policy, env_class, env):
 
 def check_estimator(estimator: Any) -> None:
     """Raise TypeError unless `estimator` is a NamedTuple with an estimator's methods."""
-    _check_named_tuple("estimator", estimator, ("check", "accumulator", "gradient"))
+    _check_named_tuple("estimator", estimator, ("check", "accumulator", "totals_shape", "gradient", "terms"))
 
 
 def check_optimizer(optimizer: Any) -> None:

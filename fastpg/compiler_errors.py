@@ -31,7 +31,10 @@ def readable_errors(env: Any, *others: Any):
 
 def innermost_cause(text: str) -> str:
     """Return what Numba's message says of the user's own code, or else of its innermost frame."""
-    if found := re.search(r"the type of a trajectory must not change.*|a trajectory may hold .*", text):
+    if found := re.search(
+        r"the type of a trajectory must not change.*|a trajectory may hold .*|the score has \d+ numbers.*",
+        text,
+    ):
         return found.group()
     lines = [line.strip() for line in text.splitlines()]
     files = [i for i, line in enumerate(lines) if line.startswith('File "')]

@@ -140,12 +140,17 @@ def parameters_of(cls: Any) -> dict[str, Any]:
 _observation_lengths: dict[tuple, int] = {}
 
 
+def _shape(value):
+    """What a type has of a value: the shapes of arrays, and of tuples within tuples."""
+    return tuple(map(_shape, value)) if isinstance(value, tuple) else np.shape(value)
+
+
 def observation_length(env: Any) -> int:
     """Return the number of components of an observation, 0 if it is an integer.
 
     A matter of the environment's type (of its arrays' shapes too, where it has some), so asked once.
     """
-    key = type(env), tuple(value.shape for value in env if isinstance(value, np.ndarray))
+    key = type(env), _shape(env)
     if key not in _observation_lengths:
         try:  # NumPy's numbers, for which nothing has to be compiled
             state = env.reset(np.random.default_rng(0))

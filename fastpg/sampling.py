@@ -23,9 +23,6 @@ _MAX_TOTALS = 2**26
 _MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
-_compiled: set = set()  # kinds of environment, policy and accumulator that have been
-
-
 def chunk_size(n_trajectories: int, horizon: int) -> int:
     """Return how many trajectories one thread simulates in a go.
 
@@ -77,15 +74,13 @@ def sample(
             totals,
             n_steps,
         )
-        kinds = type(env), type(policy), type(accumulator)
         started = time.perf_counter()
-        with kernel_threads(threads):
-            if kinds in _compiled:
-                simulate_chunks(*arguments)
-            else:
-                with readable_errors(env, policy):
-                    simulate_chunks(*arguments)
-                _compiled.add(kinds)
+        with kernel_threads(threads), readable_errors(env, policy):
+            simulate_chunks(*arguments)
+        if not n_steps.all():  # an exception in another thread than this one gets lost
+            raise RuntimeError(
+                f"{type(env).__name__}, {type(policy).__name__}: an exception in compiled code"
+            )
         seconds = time.perf_counter() - started
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())

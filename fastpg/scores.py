@@ -9,6 +9,8 @@ score, from which `spread` makes the score when the trajectory is complete. If t
 import numpy as np
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_borrowed
 
 from fastpg import vectors
 from fastpg.dispatch import compiled_form, inner, lowered
@@ -21,12 +23,30 @@ def running_score(policy, theta, observation, action):
         return vectors.nothing()
     if hasattr(policy, "running_score"):
         return policy.running_score(theta, observation, action)
-    return policy.score(theta, observation, action)
+    return vectors.floats(policy.score(theta, observation, action))
 
 
 def whole_score(policy, theta, running):
     """Return the score from its `running_score`."""
     return policy.whole_score(theta, running) if hasattr(policy, "whole_score") else running
+
+
+def as_long_as(score, theta):
+    """Return a score, which must have a number for each of θ's."""
+    if len(score) != len(theta):
+        raise ValueError(f"the score has {len(score)} numbers, and theta {len(theta)}")
+    return score
+
+
+@lowered(as_long_as)
+def _(typing, score, theta):
+    if len(score) != len(theta):
+        raise TypingError(f"the score has {len(score)} numbers, and theta {len(theta)}")
+
+    def codegen(context, builder, signature, args):
+        return impl_ret_borrowed(context, builder, score, args[0])
+
+    return score(score, theta), codegen
 
 
 def running_entropy_score(policy, theta, observation):
@@ -35,7 +55,7 @@ def running_entropy_score(policy, theta, observation):
         return vectors.nothing()
     if hasattr(policy, "running_entropy_score"):
         return policy.running_entropy_score(theta, observation)
-    return policy.entropy_score(theta, observation)
+    return vectors.floats(policy.entropy_score(theta, observation))
 
 
 @compiled_form(running_entropy_score)
@@ -44,7 +64,7 @@ def _(policy, theta, observation):
         return lambda policy, theta, observation: vectors.nothing()
     if hasattr(policy.instance_class, "running_entropy_score"):
         return lambda policy, theta, observation: policy.running_entropy_score(theta, observation)
-    return lambda policy, theta, observation: policy.entropy_score(theta, observation)
+    return lambda policy, theta, observation: vectors.floats(policy.entropy_score(theta, observation))
 
 
 @compiled_form(running_score)
@@ -53,7 +73,7 @@ def _(policy, theta, observation, action):
         return lambda policy, theta, observation, action: vectors.nothing()
     if hasattr(policy.instance_class, "running_score"):
         return lambda policy, theta, observation, action: policy.running_score(theta, observation, action)
-    return lambda policy, theta, observation, action: policy.score(theta, observation, action)
+    return lambda policy, theta, observation, action: vectors.floats(policy.score(theta, observation, action))
 
 
 @compiled_form(whole_score)
@@ -173,7 +193,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     if not is_scored(accumulator):
         return vectors.nothing()
     if record is None:
-        return whole_score(policy, theta, accumulator.term(trajectory.trace))
+        return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
     weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
     observations, factors, score, starts, _ = record
     n, m = np.size(observation), len(trajectory.factor)
@@ -316,7 +336,7 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
     if isinstance(record, types.NoneType):
 
         def carried_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
-            return whole_score(policy, theta, accumulator.term(trajectory.trace))
+            return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
 
         return carried_score
 

@@ -137,6 +137,7 @@ class Keep(NamedTuple):
     outcomes: np.ndarray  # a byte each: TERMINATED | TRUNCATED, or BEGUN
     outcomes_by_eight: np.ndarray  # the same memory
     kinds: np.ndarray  # of the numbers in a state
+    rounds: np.ndarray  # for each chunk, how often it came to its end
 
 
 class Output(NamedTuple):
@@ -193,7 +194,7 @@ def _drive_lanes(parcel, chunk):
         unpack(parcel)
     )
     # By name, once: every access to an array within a tuple counts a reference.
-    keys, numbers, over, outcomes, eights, _ = keep
+    keys, numbers, over, outcomes, eights, _, rounds = keep
     observations, final, rewards, terminated, truncated = output
     memory = all_memory[chunk]
     first = chunk * lanes
@@ -229,6 +230,7 @@ def _drive_lanes(parcel, chunk):
             _put_at_start(env, memory, lane, keys[i], numbers[i], like)
             numbers[i] += 1 << EPISODE_BITS
             write_observation(observations, i, take(memory, lane, like).observation)
+    rounds[chunk] += 1
 
 
 @inner
@@ -327,6 +329,7 @@ class Simulator:
             outcomes,
             outcomes.view(np.uint64),
             np.full(count_leaves(self._state), -1, np.int8),  # known once it is compiled
+            np.zeros(n_chunks, np.int64),
         )
         self._restart, self._nobody = np.ones(size, np.bool_), np.zeros(size, np.bool_)
         if self._width:
@@ -364,7 +367,12 @@ class Simulator:
         observations (where `over`, with `same_step`), rewards, terminated, truncated; or None, with nothing
         done, if there is an action that the environment does not have.
         """
-        if actions.dtype == self._actions.dtype and self.n == self._size and actions.flags.c_contiguous:
+        flags = actions.flags  # another kind of array would compile another kernel
+        if (
+            actions.dtype == self._actions.dtype
+            and self.n == self._size
+            and (flags.c_contiguous and flags.aligned and flags.writeable)
+        ):
             actions = actions.reshape(-1)
         else:
             self._actions[: self.n] = actions
@@ -408,7 +416,12 @@ class Simulator:
         if self._threads == 1:  # no parallel region: faster, and safe after a fork
             return drive(*arguments, False)
         with kernel_threads(self._threads):
-            return drive(*arguments, True)
+            allowed = drive(*arguments, True)
+        rounds = self._keep.rounds
+        if np.minimum.reduce(rounds) != np.maximum.reduce(rounds):  # an exception in another thread gets lost
+            rounds[:] = 0
+            raise RuntimeError(f"{type(self.env).__name__}: an exception in compiled code")
+        return allowed
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""

@@ -207,7 +207,7 @@ def train(
             information: tuple = (estimate.fisher,) if dense else ()
             if uses_fisher and not dense:
                 first_trajectory = update * n_trajectories
-                which = n_trajectories, run.horizon, run.seed, first_trajectory, threads
+                which: tuple = (n_trajectories, run.horizon, run.seed, first_trajectory, threads, [])
                 information = (FisherInformation(Problem(env, policy, theta, *which)),)
             with np.errstate(all="ignore"):  # what is not finite is told below
                 theta, state = run.optimizer.step(theta, estimate.gradient, state, update, *information)

@@ -22,7 +22,7 @@ N = 500 if JIT else 10
 
 
 def problem(env, policy, theta, n, seed=7, horizon=HORIZON):
-    return Problem(env, policy, theta, n, horizon, seed, 0, None)
+    return Problem(env, policy, theta, n, horizon, seed, 0, None, [])
 
 
 def terms(steps, estimator, baseline):
@@ -158,7 +158,7 @@ def test_gpomdp_is_the_exact_gradient_with_the_exact_error(baseline, discount):
     """N = 400,000: each component within 4.5 standard errors; their squares within 3 % of the exact ones."""
     n = 400_000
     estimate = policy_gradient(MDP, Logistic(), THETA, GPOMDP(discount, baseline), n_trajectories=n, seed=11)
-    asked = Problem(MDP, Logistic(), THETA, n, MDP.horizon, 11, 0, None)
+    asked = Problem(MDP, Logistic(), THETA, n, MDP.horizon, 11, 0, None, [])
     truth = exact.policy_gradient(MDP, Logistic(), THETA, discount=discount)
     assert (np.abs(estimate.gradient - truth.gradient) < 4.5 * estimate.standard_error).all()
     fitted = GPOMDP(discount, baseline).accumulator(asked).baseline

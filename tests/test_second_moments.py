@@ -70,7 +70,7 @@ def test_conjugate_gradients_solve_what_the_matrix_solves():
     policy = SoftmaxTabular.for_env(MDP)
     theta = np.random.default_rng(0).normal(size=policy.n_parameters)
     estimate = policy_gradient(MDP, policy, theta, REINFORCE("mean"), n_trajectories=5000, fisher=True)
-    asked = Problem(MDP, policy, theta, 5000, MDP.horizon, 0, 0, None)
+    asked = Problem(MDP, policy, theta, 5000, MDP.horizon, 0, 0, None, [])
     product = fisher_vector_product(asked, theta)
     np.testing.assert_allclose(product, estimate.fisher @ theta, rtol=1e-10, atol=1e-12)
     dense = natural_gradient(estimate.gradient, estimate.fisher, 1e-3)

@@ -33,13 +33,13 @@ class Constant(NamedTuple):
 
 
 class TimeTable(NamedTuple):
-    """A number for each time step."""
+    """A number for each time step, as far as the batch has them; the last one for those behind."""
 
     values: np.ndarray
 
     def value(self, observation, time):
         """Return V(s_t, t)."""
-        return lookup(self.values, time)
+        return lookup(self.values, min(time, len(self.values) - 1))
 
 
 class StateTable(NamedTuple):
@@ -76,9 +76,7 @@ def fit(kind: str, problem: Any, discount: float) -> Any:
     if kind == "mean":
         return Constant(float(to_go[alive].mean()))
     if kind == "time":
-        values = to_go.sum(axis=0, where=alive) / alive.sum(axis=0)
-        # Beyond the longest trajectory of the pilot batch, where any number will do, the last one.
-        return TimeTable(np.pad(values, (0, problem.horizon - len(values)), "edge"))
+        return TimeTable(to_go.sum(axis=0, where=alive) / alive.sum(axis=0))
     if observation_length(problem.env) == 0:
         space = problem.env.observation_space
         first = int(space.start)
@@ -88,9 +86,16 @@ def fit(kind: str, problem: Any, discount: float) -> Any:
         return StateTable(np.where(counts > 0, sums / np.maximum(counts, 1), to_go[alive].mean()), first)
     observations = batch.observations[alive]
     tau = np.nonzero(alive)[1][:, np.newaxis] / problem.horizon
-    features = np.hstack([observations, observations**2, np.ones_like(tau), tau, tau**2, tau**3])
-    scale = np.maximum(np.abs(features).max(axis=0), 1e-300)
-    weights = np.linalg.lstsq(features / scale, to_go[alive], rcond=None)[0] / scale
+    with np.errstate(over="ignore"):
+        features = np.hstack([observations, observations**2, np.ones_like(tau), tau, tau**2, tau**3])
+    if not (np.isfinite(features).all() and np.isfinite(to_go).all()):
+        raise ValueError("baseline='value': the squares of observations, and all rewards, must be finite")
+    scale = np.abs(features).max(axis=0)
+    seen = scale > 0  # what was 0 throughout has weight 0
+    weights = np.zeros(len(scale))
+    weights[seen] = (
+        np.linalg.lstsq(features[:, seen] / scale[seen], to_go[alive], rcond=None)[0] / scale[seen]
+    )
     longest = int(batch.lengths.max()) - 1
     return LinearValue(
         tuple(weights[:-3].tolist()), tuple(weights[-3:].tolist()), longest, float(problem.horizon)

@@ -26,6 +26,7 @@ class Estimate:
     mean_length : float
         Steps a trajectory.
     n_trajectories, n_steps : int
+        The steps with those of a pilot batch, where a baseline was fitted on one.
     seconds : float
         Wall-clock time, compilation included if it was the first call of its kind.
     covariance : float64 array, shape (n_parameters, n_parameters), or None

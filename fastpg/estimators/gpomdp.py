@@ -23,8 +23,8 @@ which J discounts. It is what Baxter & Bartlett (2001) defined under the name of
 of the gradient of the average reward.
 
 The estimate is the mean of the terms x_i of N trajectories, its standard error √(S²/N) with their sample
-variance S². The baseline comes from a pilot batch of its own random stream, an eighth of N (at least 128
-trajectories, at most 1024), so the x_i are independent and the estimate unbiased for every N.
+variance S². The baseline comes from a pilot batch of its own random stream, an eighth of N (128 to 1024
+trajectories, fewer for very long horizons), so the x_i are independent and the estimate unbiased for every N.
 """
 
 from typing import Any, NamedTuple
@@ -226,6 +226,11 @@ class GPOMDP(NamedTuple):
     baseline: str = "none"
     entropy: float = 0.0
 
+    @property
+    def complete_terms(self) -> bool:
+        """Whether what a trajectory leaves is its term, which may be weighted."""
+        return True
+
     def check(self, n_trajectories):
         """Raise ValueError or TypeError unless the options are allowed."""
         _check(self)
@@ -257,6 +262,11 @@ class RewardToGo(NamedTuple):
     discount: float = 0.99
     baseline: str = "none"
     entropy: float = 0.0
+
+    @property
+    def complete_terms(self) -> bool:
+        """Whether what a trajectory leaves is its term, which may be weighted."""
+        return True
 
     def check(self, n_trajectories):
         """Raise ValueError or TypeError unless the options are allowed."""

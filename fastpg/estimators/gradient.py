@@ -19,7 +19,7 @@ from fastpg.arguments import (
     check_threads,
 )
 from fastpg.estimators.estimate import Estimate
-from fastpg.estimators.importance import effective_sample_size, weighted, without_weights
+from fastpg.estimators.importance import check_behavior, effective_sample_size, weighted, without_weights
 from fastpg.estimators.natural import MAX_DENSE
 from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
@@ -69,11 +69,12 @@ def policy_gradient(
     behavior : array_like, shape (policy.n_parameters,), optional
         Take the trajectories from the policy with these parameters in place of θ, and weight them
         (`fastpg.estimators.importance`); with `GPOMDP` or `RewardToGo`. The mean return is then that of the
-        trajectories taken.
+        trajectories taken; a pilot batch is taken under θ.
     relative_error : float, optional
-        Sample on until ``norm(standard_error) <= relative_error · norm(gradient)``. The trajectories are
-        those that a call with the N it ends with would use. (As N depends on what was seen, intervals are
-        a trace narrower than for an N fixed beforehand.)
+        Sample on until ``norm(standard_error) <= relative_error · norm(gradient)``, and the gradient is not
+        0. The trajectories are those that a call with the N it ends with would use, but for a pilot batch,
+        which is that of the first 1024. (As N depends on what was seen, intervals are a trace narrower than
+        for an N fixed beforehand.)
     max_trajectories : int
         Where that stops in any case.
     covariance : bool
@@ -121,6 +122,9 @@ def policy_gradient(
     if (covariance or fisher) and p > MAX_DENSE:
         name = "covariance" if covariance else "fisher"
         raise ValueError(f"{name}=True: a matrix of {p}² numbers; at most {MAX_DENSE} parameters are allowed")
+    if behavior is not None:
+        behavior = check_theta(policy, behavior, "behavior")
+        check_behavior(policy, estimator)
     problem = Problem(
         env,
         policy,
@@ -130,11 +134,12 @@ def policy_gradient(
         check_seed(seed),
         check_integer("first_trajectory", first_trajectory, 0, MAX_TRAJECTORIES),
         check_threads(threads),
+        [],
     )
     accumulator = estimator.accumulator(problem)
     shape = estimator.totals_shape(p)
     if behavior is not None:
-        accumulator, shape = weighted(accumulator, shape, problem, behavior)
+        accumulator, shape = weighted(accumulator, shape, policy, behavior)
     sums: Any = None
     n_steps = before = 0
     part = problem
@@ -148,9 +153,10 @@ def policy_gradient(
         gradient, standard_error = estimator.gradient(terms, n)
         if relative_error is None or n == most:
             break
-        missing = np.linalg.norm(standard_error) / (relative_error * np.linalg.norm(gradient))
-        if missing <= 1.0:
+        error, allowed = np.linalg.norm(standard_error), relative_error * np.linalg.norm(gradient)
+        if error <= allowed and allowed > 0.0:
             break
+        missing = error / allowed if allowed > 0.0 else np.inf
         # In whole rounds, so that a trajectory's group (its number modulo a power of two) stays what it is.
         before, wanted = n, min(8.0, max(1.5, 1.1 * missing**2)) * n
         n = min(most, -(-int(wanted) // _FIRST_ROUND) * _FIRST_ROUND)
@@ -168,6 +174,7 @@ def policy_gradient(
         more["covariance"] = centred / (n - 1) if n > 1 else np.full((p, p), np.nan)
     if fisher:
         more["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
+    n_steps += sum(problem.pilot_steps)
     seconds = time.perf_counter() - started
     mean_return, return_error, mean_length = return_statistics(sums)
     return Estimate(

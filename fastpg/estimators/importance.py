@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.arguments import check_theta
 from fastpg.estimators.sums import COLUMNS, add_returns
 from fastpg.sampling import as_parameters
-from fastpg.scores import is_weighted
 
 
 class WeightedTrace(NamedTuple):
@@ -93,15 +91,20 @@ class WeightedTerms(NamedTuple):
         vectors.add_powers(row, term, weight)
 
 
-def weighted(accumulator: Any, shape: tuple, problem: Any, behavior: Any) -> tuple[WeightedTerms, tuple]:
-    """Return the accumulator for trajectories of another θ, and the shape of its totals, or raise."""
-    if not is_weighted(accumulator):
+def check_behavior(policy: Any, estimator: Any) -> None:
+    """Raise unless trajectories of another θ can be weighted."""
+    if not getattr(estimator, "complete_terms", False):
         raise ValueError("behavior: can be given with GPOMDP and RewardToGo only")
-    if not hasattr(problem.policy, "log_prob"):
-        raise TypeError(f"behavior: {type(problem.policy).__name__} lacks log_prob")
-    theta = check_theta(problem.policy, behavior, "behavior")
+    if not hasattr(policy, "log_prob"):
+        raise TypeError(f"behavior: {type(policy).__name__} lacks log_prob")
+
+
+def weighted(
+    accumulator: Any, shape: tuple, policy: Any, behavior: np.ndarray
+) -> tuple[WeightedTerms, tuple]:
+    """Return the accumulator for trajectories of another θ, and the shape of its totals."""
     groups, columns = shape
-    return WeightedTerms(accumulator, as_parameters(problem.policy, theta)), (groups, columns + 2)
+    return WeightedTerms(accumulator, as_parameters(policy, behavior)), (groups, columns + 2)
 
 
 def without_weights(sums: np.ndarray) -> np.ndarray:

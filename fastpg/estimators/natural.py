@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.arguments import check_number
 from fastpg.estimators.reinforce import ScoresAndReturns
 
 MAX_DENSE = 512  # parameters of a matrix that is formed: 2 MiB a chunk
@@ -85,12 +86,18 @@ def natural_gradient(
         λ, at least 0.
     """
     gradient = np.asarray(gradient, dtype=np.float64)
+    if check_number("damping", damping) < 0.0:
+        raise ValueError(f"damping={damping!r}: must be at least 0")
     if callable(fisher):
         return _conjugate_gradients(lambda v: fisher(v) + damping * v, gradient)
+    n = len(gradient)
+    if gradient.shape != (n,) or np.shape(fisher) != (n, n):
+        raise ValueError(f"fisher: has shape {np.shape(fisher)}, must have ({n}, {n}), as gradient has {n}")
     values, basis = np.linalg.eigh(fisher)
-    kept = values > _RANK * max(values[-1], 0.0)
+    values = np.maximum(values, 0.0) + damping
+    kept = values > _RANK * values[-1]
     along = basis.T @ gradient
-    return basis @ np.where(kept, along / np.where(kept, values + damping, 1.0), 0.0)
+    return basis @ np.where(kept, along / np.where(kept, values, 1.0), 0.0)
 
 
 def _conjugate_gradients(product, b):

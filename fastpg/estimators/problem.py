@@ -50,6 +50,7 @@ class Problem(NamedTuple):
     seed: int
     first_trajectory: int
     threads: int | None
+    pilot_steps: list  # of the pilot batches that were taken
 
     def sample(self, accumulator: Any, shape: tuple) -> Iterator[tuple[int, np.ndarray, int]]:
         """Simulate the trajectories; see `fastpg.sampling.sample`."""
@@ -67,9 +68,13 @@ class Problem(NamedTuple):
         )
 
     def pilot(self) -> Batch:
-        """Return a smaller batch, independent of the one to estimate from: an eighth of it, but some 100."""
+        """Return a smaller batch, of its own stream: an eighth, but 128 to 1024 as far as memory allows."""
         width = max(1, observation_length(self.env))
-        most = min(_MAX_PILOT, max(1, _MAX_NUMBERS // (self.horizon * (width + 1))))
+        most = min(_MAX_PILOT, _MAX_NUMBERS // (self.horizon * (width + 1)))
+        if most < 2:
+            raise ValueError(
+                f"horizon={self.horizon}: too long for the pilot batch that a baseline is fitted on"
+            )
         n = min(most, max(128, self.n_trajectories // 8))
         pilot = self._replace(n_trajectories=n, seed=(self.seed + _PILOT) & MAX_SEED)
         size = chunk_size(n, self.horizon)
@@ -85,6 +90,7 @@ class Problem(NamedTuple):
             blocks.append((steps[chunks, places, : lengths.max()], lengths))
             first = done
         lengths = np.concatenate([lengths for _, lengths in blocks])
+        self.pilot_steps.append(int(lengths.sum()))
         whole = np.zeros((n, lengths.max(), width + 1))
         first = 0
         for steps, _ in blocks:

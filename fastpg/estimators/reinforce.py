@@ -25,9 +25,10 @@ shortcut) its expectation is (N-1)/N ∇J(θ). It is the sample covariance of s 
 **optimal**: for each component the constant of least variance, b* = E[s²R] / E[s²] (Greensmith, Bartlett
 & Baxter 2004, §4; Peters & Schaal 2008, eq. 14), estimated without the trajectory it is used on. Leaving
 out single trajectories would need Σ_i s_i (A - s_i²R_i) / (B - s_i²), which no fixed set of sums gives
-in one pass. So the trajectories are dealt to GROUPS groups, number i to group i mod GROUPS, which keep
-their own sums, and group g uses b_g = Σ_{i∉g} s_i²R_i / Σ_{i∉g} s_i²: for N ≤ GROUPS this leaves exactly
-one out, and it is unbiased for every N. With x_i = s_i (R_i - b_g) for i in g,
+in one pass. So the trajectories are dealt to GROUPS groups (a quarter of that for more than 256
+parameters), number i to group i mod GROUPS, which keep their own sums, and group g uses
+b_g = Σ_{i∉g} s_i²R_i / Σ_{i∉g} s_i², or 0 if no other score is not: for N ≤ GROUPS this leaves exactly one
+out, and it is unbiased for every N. With x_i = s_i (R_i - b_g) for i in g,
 
     Σx  = Σ_g (ΣsR - b_g Σs)_g
     Σx² = Σ_g (Σs²R² - 2b_g Σs²R + b_g² Σs²)_g.
@@ -173,7 +174,8 @@ def close(sums, baseline, n, result):
                     if h != g:
                         others += sums[h, 2 * p + k]
                         others_d += sums[h, 3 * p + k]
-                b = others_d / others if others > 0.0 else 0.0  # no other score: any b will do
+                # No other score: 0, of the return itself, for c may be this trajectory's own.
+                b = others_d / others if others > 0.0 else -reference
             x += sd - b * s
             x2 += s2d2 - 2.0 * b * s2d + b * b * s2
         if baseline == _MEAN:
@@ -188,8 +190,8 @@ def close(sums, baseline, n, result):
 class REINFORCE(NamedTuple):
     """The seed estimator: ``∇J(θ) ≈ (1/N) Σ_i (Σ_t ∇log π_θ(a_it | s_it)) (R(τ_i) - b_i)``.
 
-    Undiscounted total return R over the horizon. `baseline` is "none" (b = 0), "mean" (the mean return
-    of the other trajectories) or "optimal" (per component the constant of least variance, estimated on
+    R = Σ_t γ^t r_t over the horizon, with γ the `discount`. `baseline` is "none" (b = 0), "mean" (the mean
+    return of the other trajectories) or "optimal" (per component the constant of least variance, estimated on
     other trajectories); all three are unbiased, see the derivation at the top of this module.
     """
 
@@ -234,8 +236,9 @@ class REINFORCE(NamedTuple):
         squares, products = sums[:, 2 * p : 3 * p], sums[:, 3 * p : 4 * p]
         others = 1.0 - np.eye(len(sums))
         seen = others @ squares
-        level = np.divide(others @ products, seen, out=np.zeros_like(seen), where=seen > 0)
-        return 1.0, -(level + sums[0, -COLUMNS + 1])
+        reference = sums[0, -COLUMNS + 1]
+        level = np.divide(others @ products, seen, out=np.full_like(seen, -reference), where=seen > 0)
+        return 1.0, -(level + reference)
 
     def gradient(self, sums, n):
         """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""

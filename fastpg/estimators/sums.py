@@ -42,7 +42,7 @@ def add_rows(sums, totals, p):
     start = totals.shape[2] - COLUMNS
     if sums[:, start + 5].sum() == 0.0:  # the first chunk: its first row tells the references
         group = 0
-        while totals[0, group, start + 5] == 0.0:
+        while totals[0, group, start + 5] == 0.0 and group < totals.shape[1] - 1:
             group += 1
         sums[:, start + 1] = totals[0, group, start + 1]
         sums[:, start + 6] = totals[0, group, start + 6]

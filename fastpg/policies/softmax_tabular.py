@@ -47,8 +47,10 @@ class SoftmaxTabular(NamedTuple):
         zeros = (0.0,) * int(actions.n)
         if isinstance(observations, Discrete):
             return cls((int(observations.n),), zeros, int(observations.start), int(actions.start))
-        if isinstance(observations, Tuple) and all(
-            isinstance(part, Discrete) and part.start == 0 for part in observations.spaces
+        if (
+            isinstance(observations, Tuple)
+            and len(observations.spaces) > 1
+            and all(isinstance(part, Discrete) and part.start == 0 for part in observations.spaces)
         ):
             return cls(tuple(int(part.n) for part in observations.spaces), zeros, 0, int(actions.start))
         raise ValueError(f"env: SoftmaxTabular needs Discrete observations, not {observations}")
