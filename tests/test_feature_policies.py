@@ -60,6 +60,7 @@ def test_gradient_is_the_oracle_s(env, features, baseline):
     np.testing.assert_array_equal(one.standard_error, two.standard_error)
 
 
+WEIGHTED = GPOMDP(0.9, entropy=0.2)
 KINDS = [
     ("Pendulum-v1", Polynomial(1), {"log_std": "learned"}),
     ("Pendulum-v1", Fourier(1), {"log_std": "state-dependent"}),
@@ -71,8 +72,11 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("id", "features", "options"), KINDS, ids=repr)
-@pytest.mark.parametrize("estimator", [REINFORCE(), GPOMDP(0.9, entropy=0.2)], ids=repr)
+CASES = [(*kind, estimator) for kind, estimator in zip(KINDS, [REINFORCE(), WEIGHTED] * 4, strict=False)]
+CASES += [(*KINDS[3], REINFORCE()), (*KINDS[6], WEIGHTED)]
+
+
+@pytest.mark.parametrize(("id", "features", "options", "estimator"), CASES, ids=repr)
 def test_gradient_is_that_of_ordinary_python(id, features, options, estimator):
     """Of a few trajectories, step by step, with the same random numbers, by the definition."""
     env = fastpg.make(id)
