@@ -118,7 +118,7 @@ def test_for_many_parameters_it_is_not_formed(env, policy, monkeypatch):
     monkeypatch.setattr(training, "MAX_DENSE", policy.n_parameters - 1)
     products = fastpg.train(env, policy, **settings)
     np.testing.assert_allclose(products.theta, whole.theta, rtol=1e-4)
-    problem = Problem(env, policy, whole.theta, 100, 30, 1, 50, 1)
+    problem = Problem(env, policy, whole.theta, 100, 30, 1, 50, 1, [])
     estimate = fastpg.policy_gradient(
         *(env, policy, whole.theta),
         n_trajectories=100,

@@ -33,7 +33,7 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
-from fastpg.dispatch import inner
+from fastpg.dispatch import inline
 from fastpg.estimators.baselines import BASELINES, Constant, fit
 from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.sums import COLUMNS, add_returns
@@ -57,7 +57,7 @@ class EligibilityTrace(NamedTuple):
     total: float
 
 
-@inner
+@inline
 def _add_term(totals, trajectory, term):
     row = totals[0]
     total = trajectory.trace.total

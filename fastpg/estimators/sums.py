@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
-from fastpg.dispatch import inner, plain_kernel
+from fastpg.dispatch import inline, plain_kernel
 
 COLUMNS = 7  # Σ(D - c_D), c_D, Σ(R - c), Σ(R - c)², Σ length, number, c
 _MOMENTS, _PLAIN = 5, 2
 
 
-@inner
+@inline
 def add_returns(row, start, used, total, length):
     """Add a trajectory to the columns of a row from `start` on; return the used return less its reference."""
     if row[start + 5] == 0.0:
