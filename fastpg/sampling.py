@@ -75,8 +75,12 @@ def sample(
             n_steps,
         )
         started = time.perf_counter()
-        with kernel_threads(threads), readable_errors(env, policy):
-            simulate_chunks(*arguments)
+        with kernel_threads(threads):
+            try:
+                simulate_chunks(*arguments)
+            except Exception:
+                with readable_errors(env, policy):
+                    raise
         if not n_steps.all():  # an exception in another thread than this one gets lost
             raise RuntimeError(
                 f"{type(env).__name__}, {type(policy).__name__}: an exception in compiled code"

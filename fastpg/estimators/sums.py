@@ -87,7 +87,7 @@ def merged(sums, totals, p):
 
 def return_statistics(sums):
     """Return the mean return, its standard error, and the mean length, from the sums."""
-    total, squares, length, count, _ = map(sum, zip(*sums[:, -5:].tolist(), strict=True))
+    total, squares, length, count, _ = sums[:, -5:].sum(axis=0).tolist()
     mean, error = mean_and_error(total, squares, count)
     return float(sums[0, -1]) + mean, error, length / count
 
