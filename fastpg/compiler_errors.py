@@ -12,7 +12,10 @@ from fastpg.reports import Report
 
 @contextmanager
 def readable_errors(env: Any, *others: Any):
-    """Turn a failure to compile, of many screens, into a TypeError that says what is wrong with `env`."""
+    """Turn a failure to compile, of many screens, into a TypeError that says what is wrong with `env`.
+
+    And what compiled code raises into a RuntimeError that says where it came from.
+    """
     try:
         yield
     except NumbaError as error:
@@ -25,8 +28,10 @@ def readable_errors(env: Any, *others: Any):
             raise TypeError(f"env: {type(env).__name__} cannot be compiled: {report.errors[0]}") from None
         names = ", ".join(type(thing).__name__ for thing in (env, *others))
         raise TypeError(f"{names}: cannot be compiled: {innermost_cause(str(error))}") from None
-    except SystemError as error:  # how an exception in a kernel arrives, if it does
-        raise RuntimeError(f"{type(env).__name__}: {error.__cause__!r} in compiled code") from error
+    except RuntimeError:  # of the kernel cache, which is plain already
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{type(env).__name__}: {error!r} in compiled code") from error
 
 
 def innermost_cause(text: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
+from numba.core.callconv import RETCODE_USEREXC, Status, excinfo_ptr_t
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import (
@@ -201,20 +202,23 @@ def in_parallel(function, parcel, n):
     """Call ``function(parcel, i)`` for i = 0, ..., n - 1, on all threads; in a `plain_kernel`.
 
     Numba compiles everything within its own parallel region four times over. Here the region knows `function`
-    by its address alone, and is compiled once for all kernels.
+    by its address alone, and is compiled once for all kernels. What a call raises in one of Numba's threads
+    would be lost there: here one of the exceptions is raised when all calls are done.
     """
     for i in range(n):
         function(parcel, i)
 
 
 def _call_at(address, parcel, i):
-    """Call the compiled function at an address."""
+    """Call the compiled function at an address; return where its exception is described, or 0."""
 
 
 @kernel
 def _call_in_parallel(address, parcel, n):
+    exception = 0
     for i in prange(n):
-        _call_at(address, parcel, i)
+        exception = max(exception, _call_at(address, parcel, i))
+    return exception
 
 
 @lowered(_call_at)
@@ -225,11 +229,10 @@ def _(typing, address, parcel, i):
         function = builder.inttoptr(args[0], kind.as_pointer())
         values = [builder.inttoptr(args[1], cgutils.voidptr_t), args[2]]
         status, _ = context.call_conv.call_function(builder, function, types.none, arguments, values)
-        with cgutils.if_unlikely(builder, status.is_error):
-            context.call_conv.return_status_propagate(builder, status)
-        return context.get_dummy_value()
+        exception = builder.ptrtoint(status.excinfoptr, ir.IntType(64))
+        return builder.select(status.is_error, exception, ir.Constant(exception.type, 0))
 
-    return types.void(types.intp, types.intp, types.intp), codegen
+    return types.intp(types.intp, types.intp, types.intp), codegen
 
 
 @lowered(in_parallel)
@@ -243,7 +246,14 @@ def _(typing, function, parcel, n):
         context.add_linking_libs([compiled.library])
         address = context.declare_function(builder.module, compiled.fndesc)
         places = [builder.ptrtoint(place, ir.IntType(64)) for place in (address, args[1])]
-        context.get_function(region, call_region)(builder, [*places, args[2]])
+        exception = context.get_function(region, call_region)(builder, [*places, args[2]])
+        raised = Status(
+            code=RETCODE_USEREXC,
+            excinfoptr=builder.inttoptr(exception, excinfo_ptr_t),
+            **dict.fromkeys(Status._fields[1:-1]),
+        )
+        with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, exception)):
+            context.call_conv.return_status_propagate(builder, raised)
         return context.get_dummy_value()
 
     return types.void(function, parcel, types.intp), codegen

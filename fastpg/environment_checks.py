@@ -12,7 +12,6 @@ import numpy as np
 
 from fastpg.arguments import check_environment, check_integer
 from fastpg.bindings import Bindings, is_covered
-from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import distinct
 from fastpg.lane_memory import allocate, element, leaves_of
 from fastpg.ordinary_play import play, random_action
@@ -150,10 +149,9 @@ def _compare(env, seed, report):
     horizon = 2**40
     width = np.size(env.observe(env.reset(trajectory_rng(seed_key(seed), 0))))
     try:
-        with readable_errors(env):
-            simulator = Simulator(env, n, horizon, np.float64)
-            simulator.seed(seed_key(seed), np.arange(n))
-            first = simulator.reset()
+        simulator = Simulator(env, n, horizon, np.float64)
+        simulator.seed(seed_key(seed), np.arange(n))
+        first = simulator.reset()
     except TypeError as error:
         report.errors.append(str(error))
         return

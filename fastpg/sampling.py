@@ -81,10 +81,6 @@ def sample(
             except Exception:
                 with readable_errors(env, policy):
                     raise
-        if not n_steps.all():  # an exception in another thread than this one gets lost
-            raise RuntimeError(
-                f"{type(env).__name__}, {type(policy).__name__}: an exception in compiled code"
-            )
         seconds = time.perf_counter() - started
         done += block
         yield min(done * size, n_trajectories), totals, int(n_steps.sum())

@@ -137,7 +137,6 @@ class Keep(NamedTuple):
     outcomes: np.ndarray  # a byte each: TERMINATED | TRUNCATED, or BEGUN
     outcomes_by_eight: np.ndarray  # the same memory
     kinds: np.ndarray  # of the numbers in a state
-    rounds: np.ndarray  # for each chunk, how often it came to its end
 
 
 class Output(NamedTuple):
@@ -194,7 +193,7 @@ def _drive_lanes(parcel, chunk):
         unpack(parcel)
     )
     # By name, once: every access to an array within a tuple counts a reference.
-    keys, numbers, over, outcomes, eights, _, rounds = keep
+    keys, numbers, over, outcomes, eights, _ = keep
     observations, final, rewards, terminated, truncated = output
     memory = all_memory[chunk]
     first = chunk * lanes
@@ -230,7 +229,6 @@ def _drive_lanes(parcel, chunk):
             _put_at_start(env, memory, lane, keys[i], numbers[i], like)
             numbers[i] += 1 << EPISODE_BITS
             write_observation(observations, i, take(memory, lane, like).observation)
-    rounds[chunk] += 1
 
 
 @inner
@@ -329,7 +327,6 @@ class Simulator:
             outcomes,
             outcomes.view(np.uint64),
             np.full(count_leaves(self._state), -1, np.int8),  # known once it is compiled
-            np.zeros(n_chunks, np.int64),
         )
         self._restart, self._nobody = np.ones(size, np.bool_), np.zeros(size, np.bool_)
         if self._width:
@@ -341,7 +338,6 @@ class Simulator:
             self._bounds = first, first + int(space.n) - 1
         self._flat_actions = self._actions.reshape(-1)
         self._env = distinct(env)
-        self._compiled = False
 
     @property
     def over(self):
@@ -402,12 +398,11 @@ class Simulator:
             *(self._env, self._like_action, self._memory, self._lanes, self._keep, output),
             *(actions, self._bounds, restart, stepping, self.same_step, self.horizon),
         )
-        if self._compiled:
+        try:
             allowed = self._run(arguments)
-        else:
+        except Exception:
             with readable_errors(self.env):
-                allowed = self._run(arguments)
-            self._compiled = True
+                raise
         if not allowed:
             return None
         return output if n == size else [array[:n] for array in output]
@@ -416,12 +411,7 @@ class Simulator:
         if self._threads == 1:  # no parallel region: faster, and safe after a fork
             return drive(*arguments, False)
         with kernel_threads(self._threads):
-            allowed = drive(*arguments, True)
-        rounds = self._keep.rounds
-        if np.minimum.reduce(rounds) != np.maximum.reduce(rounds):  # an exception in another thread gets lost
-            rounds[:] = 0
-            raise RuntimeError(f"{type(self.env).__name__}: an exception in compiled code")
-        return allowed
+            return drive(*arguments, True)
 
     def states(self):
         """Return the states: a state whose fields are arrays of n (copies)."""
