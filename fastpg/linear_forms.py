@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from fastpg import packs, vectors
+from fastpg import moments, packs, vectors
 from fastpg.dispatch import compiled_form, inner, lowered, outline
 from fastpg.features import Constant, TileCoding, scaled_component
 from fastpg.lane_memory import widest_vectors
@@ -501,7 +501,7 @@ def _(array, starts, features, observations, factors, first, n_steps, observatio
                     place = last + np.int64(features.tile(tiling, seen))
                     for row in range(m):
                         array[place] -= errors[row]
-            return vectors.Sparse(array, starts, n, 1)
+            return moments.Sparse(array, starts, n, 1)
 
         return tiles
 
@@ -599,7 +599,7 @@ def _(
                 for k in range(m):
                     starts[n] = len(array) - m + k
                     n += 1
-            return vectors.Sparse(array, starts, n, 1)
+            return moments.Sparse(array, starts, n, 1)
 
         return tiles
 

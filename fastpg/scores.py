@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 
-from fastpg import vectors
+from fastpg import moments, vectors
 from fastpg.dispatch import compiled_form, inner, lowered
 from fastpg.lane_memory import lane_count
 
@@ -203,7 +203,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         seen = observations[step * n : (step + 1) * n]
         seen = seen if np.ndim(observation) else int(seen[0])
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
-    return vectors.Sparse(score, starts, trajectory.time, width)
+    return moments.Sparse(score, starts, trajectory.time, width)
 
 
 @inner
@@ -368,7 +368,7 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
             seen = vectors.load(observations, step * vectors.n_components(observation), observation)
             factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
             starts[time], width = policy.spread(score, seen, factor, 1.0)
-        return vectors.Sparse(score, starts, trajectory.time, width)
+        return moments.Sparse(score, starts, trajectory.time, width)
 
     return recorded_score
 

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
 from fastpg.dispatch import inline
 from fastpg.estimators.baselines import BASELINES, Constant, fit
@@ -61,8 +61,8 @@ class EligibilityTrace(NamedTuple):
 def _add_term(totals, trajectory, term):
     row = totals[0]
     total = trajectory.trace.total
-    add_returns(row, 2 * vectors.length(term), total, total, trajectory.time)
-    vectors.add_powers(row, term, 1.0)
+    add_returns(row, 2 * moments.length(term), total, total, trajectory.time)
+    moments.add_powers(row, term, 1.0)
 
 
 class CausalTerms(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments
 from fastpg.estimators.sums import COLUMNS, add_returns
 from fastpg.sampling import as_parameters
 
@@ -81,14 +81,14 @@ class WeightedTerms(NamedTuple):
     def finish(self, totals, trajectory, term):
         """Add a finished trajectory to the sums."""
         row = totals[0]
-        n = vectors.length(term)
+        n = moments.length(term)
         trace = trajectory.trace
         weight = np.exp(trace.log_weight)
         total = trace.of.total
         add_returns(row, 2 * n + 2, total, total, trajectory.time)
         row[2 * n] += weight
         row[2 * n + 1] += weight * weight
-        vectors.add_powers(row, term, weight)
+        moments.add_powers(row, term, weight)
 
 
 def check_behavior(policy: Any, estimator: Any) -> None:

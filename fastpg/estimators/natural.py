@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments
 from fastpg.arguments import check_number
 from fastpg.estimators.reinforce import ScoresAndReturns
 
@@ -51,7 +51,7 @@ class FisherVectorProducts(NamedTuple):
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory's product; `totals` is P numbers and room for its score."""
         n = len(self.vector)
-        vectors.move_out(totals, n, score)
+        moments.move_out(totals, n, score)
         product = 0.0
         for k in range(n):
             product += totals[n + k] * self.vector[k]

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount
 from fastpg.dispatch import plain_kernel
 from fastpg.estimators.sums import COLUMNS, add_returns
@@ -104,9 +104,9 @@ class ScoresAndReturns(NamedTuple):
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory to the sums."""
         group = totals[trajectory.number & (self.groups - 1)]
-        n = vectors.length(score)
+        n = moments.length(score)
         total = trajectory.trace.total
-        vectors.add_moments(group, score, add_returns(group, 5 * n, total, total, trajectory.time))
+        moments.add_moments(group, score, add_returns(group, 5 * n, total, total, trajectory.time))
 
 
 class DiscountedScoresAndReturns(NamedTuple):
@@ -143,10 +143,10 @@ class DiscountedScoresAndReturns(NamedTuple):
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory to the sums."""
         group = totals[trajectory.number & (self.groups - 1)]
-        n = vectors.length(score)
+        n = moments.length(score)
         trace = trajectory.trace
         used = add_returns(group, 5 * n, trace.discounted, trace.total, trajectory.time)
-        vectors.add_moments(group, score, used)
+        moments.add_moments(group, score, used)
 
 
 @plain_kernel

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments
 from fastpg.scores import is_weighted
 
 
@@ -46,10 +46,10 @@ class OuterProducts(NamedTuple):
 
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory's outer product; `totals` is P² numbers and room for x."""
-        n = vectors.length(score)
+        n = moments.length(score)
         group = trajectory.number & (len(self.offsets) // n - 1)
         factor = self.factor * self.of.used_return(trajectory.trace)
-        vectors.add_outer(totals, score, factor, self.offsets, group * n)
+        moments.add_outer(totals, score, factor, self.offsets, group * n)
 
 
 class WeightedOuterProducts(OuterProducts):
