@@ -1,0 +1,205 @@
+"""Scores of whole trajectories, and adding up their moments.
+
+A score is a short vector (`fastpg.vectors`), a long array, or `Sparse`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+
+from fastpg import packs
+from fastpg.dispatch import compiled_form, inner
+from fastpg.vectors import accumulate, multiply, scale, section, squares, store
+
+
+class Sparse(NamedTuple):
+    """A long vector that is zero but for sections of it, which may overlap."""
+
+    values: np.ndarray
+    starts: np.ndarray  # of the sections
+    n_sections: int
+    width: int  # of each
+
+
+def add_moments(sums, x, factor):
+    """Add x, x·r, x², x²·r and x²·r² (r: the `factor`) to five parts of `sums`, each as long as `x`.
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards.
+    """
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    n = len(values)
+    powers = (values, factor * values, values**2, factor * values**2, factor**2 * values**2)
+    for k, power in enumerate(powers):
+        sums[k * n : (k + 1) * n] += power
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
+def add_powers(sums, x, weight):
+    """Add w·x and (w·x)² to two parts of `sums`, each as long as `x`.
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards.
+    """
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    sums[: len(values)] += weight * values
+    sums[len(values) : 2 * len(values)] += (weight * values) ** 2
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
+def add_outer(sums, x, factor, offsets, start):
+    """Add y yᵀ to the first P² numbers of `sums`, y = x · (factor + offsets[start : start + P]).
+
+    `x` is a vector, or `Sparse`: then it is zero afterwards. Behind the P² numbers is room for y.
+    """
+    n = length(x)
+    move_out(sums, n * n, x)
+    y = sums[n * n :] * (factor + offsets[start : start + n])
+    sums[: n * n] += np.outer(y, y).reshape(-1)
+
+
+def move_out(array, start, x):
+    """Write a vector, or `Sparse`, which is zero afterwards, into an array from `start` on."""
+    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    array[start : start + len(values)] = values
+    if isinstance(x, Sparse):
+        values[:] = 0.0
+
+
+def length(x):
+    """Return how many components a vector has, `Sparse` or not."""
+    return len(x.values) if isinstance(x, Sparse) else len(x)
+
+
+@compiled_form(length)
+def _(x):
+    if getattr(x, "instance_class", None) is Sparse:
+        return lambda x: len(x.values)
+    return lambda x: len(x)
+
+
+def _add_moments_of_vector(sums, x, factor):
+    n = len(x)
+    square = squares(x)
+    accumulate(sums, 0, x, 1.0)
+    accumulate(sums, n, x, factor)
+    accumulate(sums, 2 * n, square, 1.0)
+    accumulate(sums, 3 * n, square, factor)
+    accumulate(sums, 4 * n, square, factor * factor)
+
+
+def _add_moments_of_sparse(sums, x, factor):
+    n = len(x.values)
+    for k in range(x.n_sections):
+        for i in range(x.starts[k], x.starts[k] + x.width):
+            value = x.values[i]
+            if value != 0.0:
+                square = value * value
+                sums[i] += value
+                sums[n + i] += value * factor
+                sums[2 * n + i] += square
+                sums[3 * n + i] += square * factor
+                sums[4 * n + i] += square * factor * factor
+                x.values[i] = 0.0
+
+
+def _add_powers_of_vector(sums, x, weight):
+    accumulate(sums, 0, x, weight)
+    accumulate(sums, len(x), squares(x), weight * weight)
+
+
+def _add_powers_of_sparse(sums, x, weight):
+    n = len(x.values)
+    for k in range(x.n_sections):
+        for i in range(x.starts[k], x.starts[k] + x.width):
+            value = weight * x.values[i]
+            sums[i] += value
+            sums[n + i] += value * value
+            x.values[i] = 0.0
+
+
+def _add_powers_of_array(sums, x, weight):
+    n = len(x)
+    first, second = sums[:n], sums[n : 2 * n]
+    for i in range(n):
+        first[i] += weight * x[i]
+    for i in range(n):
+        second[i] += (weight * x[i]) * (weight * x[i])
+
+
+def _move_array_out(array, start, x):
+    for i in range(len(x)):
+        array[start + i] = x[i]
+
+
+def _move_sparse_out(array, start, x):
+    for i in range(len(x.values)):
+        array[start + i] = x.values[i]
+        x.values[i] = 0.0
+
+
+def _add_outer_of_vector(sums, x, factor, offsets, start):
+    y = multiply(x, scale(section(offsets, start, x), 1.0, factor))
+    for i in range(len(x)):
+        accumulate(sums, i * len(x), y, y[i])
+
+
+def _add_outer_of_numbers(sums, x, factor, offsets, start):
+    n = length(x)
+    move_out(sums, n * n, x)
+    for i in range(n):
+        y = sums[n * n + i] * (factor + offsets[start + i])
+        sums[n * n + i] = y
+        for j in range(i + 1):
+            product = y * sums[n * n + j]
+            sums[i * n + j] += product
+            if j < i:
+                sums[j * n + i] += product
+
+
+@compiled_form(add_outer)
+def _(sums, x, factor, offsets, start):
+    return _add_outer_of_vector if isinstance(x, types.UniTuple) else _add_outer_of_numbers
+
+
+@compiled_form(move_out)
+def _(array, start, x):
+    if isinstance(x, types.UniTuple):
+        return lambda array, start, x: store(array, start, x)
+    return _move_array_out if isinstance(x, types.Array) else _move_sparse_out
+
+
+@compiled_form(add_powers)
+def _(sums, x, weight):
+    if isinstance(x, types.UniTuple):
+        return _add_powers_of_vector
+    return _add_powers_of_array if isinstance(x, types.Array) else _add_powers_of_sparse
+
+
+@inner
+def _add_moments_at(sums, n, i, x, factor):
+    square = x * x
+    packs.add_to(sums, i, x)
+    packs.add_to(sums, n + i, x * factor)
+    packs.add_to(sums, 2 * n + i, square)
+    packs.add_to(sums, 3 * n + i, square * factor)
+    packs.add_to(sums, 4 * n + i, square * (factor * factor))
+
+
+def _add_moments_of_array(sums, x, factor):
+    n, pack = len(x), packs.no_pack()
+    whole = n - n % packs.width_of(pack)
+    numbers, places = packs.address_of(x), packs.address_of(sums)
+    for i in range(0, whole, packs.width_of(pack)):
+        _add_moments_at(places, n, i, packs.load_pack(numbers, i, pack), factor)
+    for i in range(whole, n):
+        _add_moments_at(places, n, i, packs.load_pack(numbers, i, 0.0), factor)
+
+
+@compiled_form(add_moments)
+def _(sums, x, factor):
+    if isinstance(x, types.Array):
+        return _add_moments_of_array
+    sparse = getattr(x, "instance_class", None) is Sparse
+    return _add_moments_of_sparse if sparse else _add_moments_of_vector
