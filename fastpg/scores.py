@@ -179,13 +179,10 @@ def weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, 
     for step in range(lane * horizon + trajectory.time - 1, lane * horizon - 1, -1):
         seen = observations[step * n : (step + 1) * n]
         seen = seen if np.ndim(observation) else int(seen[0])
-        level = accumulator.bonus_level(policy, theta, seen)
         mark = marks[2 * step], marks[2 * step + 1]
-        weight, coefficient, later = accumulator.weigh(trajectory.trace, mark, later, level)
         factor = factors[step * m : (step + 1) * m]
-        factors[step * m : (step + 1) * m] = accumulator.recorded_factor(
-            policy, theta, seen, factor, weight, coefficient
-        )
+        factor, later = accumulator.weigh(policy, theta, trajectory.trace, seen, factor, mark, later)
+        factors[step * m : (step + 1) * m] = factor
 
 
 def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
@@ -296,10 +293,8 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
         for step in range(lane * horizon + trajectory.time - 1, lane * horizon - 1, -1):
             seen = vectors.load(observations, step * vectors.n_components(observation), observation)
             factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
-            level = accumulator.bonus_level(policy, theta, seen)
             mark = marks[2 * step], marks[2 * step + 1]
-            weight, coefficient, later = accumulator.weigh(trajectory.trace, mark, later, level)
-            factor = accumulator.recorded_factor(policy, theta, seen, factor, weight, coefficient)
+            factor, later = accumulator.weigh(policy, theta, trajectory.trace, seen, factor, mark, later)
             vectors.store(factors, step * len(trajectory.factor), factor)
 
     return weigh_record

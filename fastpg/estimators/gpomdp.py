@@ -33,7 +33,6 @@ import numpy as np
 
 from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
-from fastpg.dispatch import inline
 from fastpg.estimators.baselines import BASELINES, Constant, fit
 from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.sums import COLUMNS, add_returns
@@ -57,16 +56,8 @@ class EligibilityTrace(NamedTuple):
     total: float
 
 
-@inline
-def _add_term(totals, trajectory, term):
-    row = totals[0]
-    total = trajectory.trace.total
-    add_returns(row, 2 * moments.length(term), total, total, trajectory.time)
-    moments.add_powers(row, term, 1.0)
-
-
-class CausalTerms(NamedTuple):
-    """Accumulates GPOMDP's terms; compiled into the lanes."""
+class Terms(NamedTuple):
+    """What the accumulators of both estimators share; compiled into the lanes."""
 
     baseline: Any
     bonus: Any
@@ -78,19 +69,26 @@ class CausalTerms(NamedTuple):
 
     def finish(self, totals, trajectory, term):
         """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
-        _add_term(totals, trajectory, term)
+        row = totals[0]
+        total = trajectory.trace.total
+        add_returns(row, 2 * moments.length(term), total, total, trajectory.time)
+        moments.add_powers(row, term, 1.0)
 
     def used_return(self, trace):
         """Return the return that terms are multiplied with: none, they are complete."""
         return 0.0
 
-    def bonus_level(self, policy, theta, observation):
-        """Return β H_t."""
-        return self.bonus.level(policy, theta, observation)
+    def weigh(self, policy, theta, trace, observation, factor, mark, later):
+        """Return a recorded step's factor, weighted and with its entropy's, and what the one before needs."""
+        level = self.bonus.level(policy, theta, observation)
+        weight, coefficient, later = self.weights(trace, mark, later, level)
+        return self.bonus.factor(policy, theta, observation, factor, weight, coefficient), later
 
-    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
-        """Return a recorded factor of a score, weighted, and with the entropy's added."""
-        return self.bonus.factor(policy, theta, observation, factor, weight, coefficient)
+
+class CausalTerms(Terms):
+    """Accumulates GPOMDP's terms; compiled into the lanes."""
+
+    __slots__ = ()
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -122,37 +120,15 @@ class CausalTerms(NamedTuple):
         """Return what the last step needs to know: nothing."""
         return 0.0, 0.0
 
-    def weigh(self, trace, mark, later, level):
+    def weights(self, trace, mark, later, level):
         """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
         return trace.earned - mark[0], mark[1], later
 
 
-class EligibilityTerms(NamedTuple):
+class EligibilityTerms(Terms):
     """Accumulates RewardToGo's terms; compiled into the lanes."""
 
-    baseline: Any
-    bonus: Any
-    decay: float
-
-    def choose(self, policy, theta, observation, rng):
-        """Return the action to take."""
-        return policy.sample(theta, observation, rng)
-
-    def finish(self, totals, trajectory, term):
-        """Add a finished trajectory to the sums of its term x, of x², and of the returns."""
-        _add_term(totals, trajectory, term)
-
-    def used_return(self, trace):
-        """Return the return that terms are multiplied with: none, they are complete."""
-        return 0.0
-
-    def bonus_level(self, policy, theta, observation):
-        """Return β H_t."""
-        return self.bonus.level(policy, theta, observation)
-
-    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
-        """Return a recorded factor of a score, weighted, and with the entropy's added."""
-        return self.bonus.factor(policy, theta, observation, factor, weight, coefficient)
+    __slots__ = ()
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -161,7 +137,7 @@ class EligibilityTerms(NamedTuple):
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
-        decayed = vectors.scale(trace.eligibility, self.decay, 0.0)
+        decayed = vectors.scale(trace.eligibility, self.discount, 0.0)
         level = self.baseline.value(observation, time)
         term = vectors.subtract(trace.term, vectors.scale(score, level, 0.0))
         term = vectors.add(term, vectors.scale(decayed, self.bonus.level(policy, theta, observation), 0.0))
@@ -185,42 +161,14 @@ class EligibilityTerms(NamedTuple):
         """Return what the last step needs to know: all that was earned, and that nothing follows."""
         return trace.total, 0.0
 
-    def weigh(self, trace, mark, later, level):
+    def weights(self, trace, mark, later, level):
         """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
-        to_go = later[0] - mark[0] + self.decay * later[1]
+        to_go = later[0] - mark[0] + self.discount * later[1]
         return to_go - mark[1], 1.0, (mark[0], to_go + level)
 
 
-def _check(estimator):
-    check_baseline(estimator.baseline, BASELINES)
-    check_discount(estimator.discount)
-    check_number("entropy", estimator.entropy)
-
-
-def _mean_term(sums, n):
-    """The mean of the terms and its standard error, shape (n_parameters,) each, from their sums."""
-    x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
-    if n == 1:
-        return x, np.full_like(x, np.nan)
-    return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
-
-
-def _parts(estimator, problem):
-    """Return the baseline, the bonus and the discount."""
-    bonus = bonus_for(estimator.entropy, problem.policy)
-    gamma = float(estimator.discount)
-    fitted = Constant(0.0) if estimator.baseline == "none" else fit(estimator.baseline, problem, gamma)
-    return fitted, bonus, gamma
-
-
-class GPOMDP(NamedTuple):
-    """``∇J(θ) ≈ (1/N) Σ_i Σ_t γ^t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``.
-
-    The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
-    "none" (V = 0), "mean" (one number), "time" (one for each step) or "value" (a linear function of state
-    and time), fitted on a pilot batch; all are unbiased, see the derivation at the top of this module.
-    `entropy` is the coefficient β of a bonus (`fastpg.estimators.entropy`).
-    """
+class _RewardsToGo(NamedTuple):
+    """What both estimators share: their options, and what they make of the sums."""
 
     discount: float = 1.0
     baseline: str = "none"
@@ -233,7 +181,9 @@ class GPOMDP(NamedTuple):
 
     def check(self, n_trajectories):
         """Raise ValueError or TypeError unless the options are allowed."""
-        _check(self)
+        check_baseline(self.baseline, BASELINES)
+        check_discount(self.discount)
+        check_number("entropy", self.entropy)
 
     def totals_shape(self, n_parameters):
         """Return the shape of the totals of a chunk: one row."""
@@ -241,49 +191,50 @@ class GPOMDP(NamedTuple):
 
     def gradient(self, sums, n):
         """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
-        return _mean_term(sums, n)
+        x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
+        if n == 1:
+            return x, np.full_like(x, np.nan)
+        return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
 
     def terms(self, sums, n):
         """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""
         return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
 
+    def parts(self, problem):
+        """Return the baseline, the bonus and the discount."""
+        bonus, gamma = bonus_for(self.entropy, problem.policy), float(self.discount)
+        return Constant(0.0) if self.baseline == "none" else fit(self.baseline, problem, gamma), bonus, gamma
+
+
+class GPOMDP(_RewardsToGo):
+    """``∇J(θ) ≈ (1/N) Σ_i Σ_t γ^t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``.
+
+    The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
+    "none" (V = 0), "mean" (one number), "time" (one for each step) or "value" (a linear function of state
+    and time), fitted on a pilot batch; all are unbiased, see the derivation at the top of this module.
+    `entropy` is the coefficient β of a bonus (`fastpg.estimators.entropy`).
+    """
+
+    __slots__ = ()
+
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return CausalTerms(*_parts(self, problem))
+        return CausalTerms(*self.parts(problem))
 
 
-class RewardToGo(NamedTuple):
+class RewardToGo(_RewardsToGo):
     """``(1/N) Σ_i Σ_t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``: without the factor γ^t.
 
     What is commonly implemented as the discounted policy gradient. For γ < 1 it is not the gradient of the
     discounted objective, nor of any other (Nota & Thomas 2020); `GPOMDP` is. The options are the same.
     """
 
-    discount: float = 0.99
-    baseline: str = "none"
-    entropy: float = 0.0
+    __slots__ = ()
 
-    @property
-    def complete_terms(self) -> bool:
-        """Whether what a trajectory leaves is its term, which may be weighted."""
-        return True
-
-    def check(self, n_trajectories):
-        """Raise ValueError or TypeError unless the options are allowed."""
-        _check(self)
-
-    def totals_shape(self, n_parameters):
-        """Return the shape of the totals of a chunk: one row."""
-        return 1, 2 * n_parameters + COLUMNS
-
-    def gradient(self, sums, n):
-        """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
-        return _mean_term(sums, n)
-
-    def terms(self, sums, n):
-        """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""
-        return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
+    def __new__(cls, discount: float = 0.99, baseline: str = "none", entropy: float = 0.0):
+        """Return the estimator with these options."""
+        return super().__new__(cls, discount, baseline, entropy)
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return EligibilityTerms(*_parts(self, problem))
+        return EligibilityTerms(*self.parts(problem))

@@ -58,21 +58,13 @@ class WeightedTerms(NamedTuple):
         """Return what is to be recorded of a step."""
         return self.of.mark(trace.of, observation, time)
 
-    def weigh(self, trace, mark, later, level):
-        """Return the weight of a recorded step, and what the step before needs to know."""
-        return self.of.weigh(trace.of, mark, later, level)
-
     def latest(self, trace):
         """Return what the last step needs to know."""
         return self.of.latest(trace.of)
 
-    def bonus_level(self, policy, theta, observation):
-        """Return β H_t."""
-        return self.of.bonus_level(policy, theta, observation)
-
-    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
-        """Return a recorded factor, weighted."""
-        return self.of.recorded_factor(policy, theta, observation, factor, weight, coefficient)
+    def weigh(self, policy, theta, trace, observation, factor, mark, later):
+        """Return a recorded step's factor, weighted, and what the one before needs."""
+        return self.of.weigh(policy, theta, trace.of, observation, factor, mark, later)
 
     def used_return(self, trace):
         """Return what terms are multiplied with besides an offset, here the weight."""

@@ -8,13 +8,14 @@ for each action, of all solutions the shortest. For many parameters F is never f
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastpg import moments
 from fastpg.arguments import check_number
 from fastpg.estimators.reinforce import ScoresAndReturns
+from fastpg.estimators.second_moments import SecondPass
 
 MAX_DENSE = 512  # parameters of a matrix that is formed: 2 MiB a chunk
 _MAX_ITERATIONS = 50
@@ -22,39 +23,18 @@ _RESIDUAL = 1e-6  # of the right-hand side's norm
 _RANK = 1e-10  # of the largest eigenvalue: those below count as zero
 
 
-class FisherVectorProducts(NamedTuple):
-    """Accumulates Σ s (sᵀ v); compiled into the lanes."""
+class FisherVectorProducts(SecondPass):
+    """Accumulates Σ s (sᵀ v); the numbers are v."""
 
-    of: ScoresAndReturns
-    vector: np.ndarray  # v
-
-    def choose(self, policy, theta, observation, rng):
-        """Return the action to take."""
-        return self.of.choose(policy, theta, observation, rng)
-
-    def start(self, score):
-        """Return the trace of a trajectory that has not begun, from a score of any value."""
-        return self.of.start(score)
-
-    def acted(self, trace, score, policy, theta, observation, action, time):
-        """Return the trace after an action with this score."""
-        return self.of.acted(trace, score, policy, theta, observation, action, time)
-
-    def rewarded(self, trace, reward):
-        """Return the trace after a reward."""
-        return trace
-
-    def term(self, trace):
-        """Return the sum of scores that a finished trajectory leaves."""
-        return self.of.term(trace)
+    __slots__ = ()
 
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory's product; `totals` is P numbers and room for its score."""
-        n = len(self.vector)
+        n = len(self.numbers)
         moments.move_out(totals, n, score)
         product = 0.0
         for k in range(n):
-            product += totals[n + k] * self.vector[k]
+            product += totals[n + k] * self.numbers[k]
         for k in range(n):
             totals[k] += product * totals[n + k]
 
@@ -63,7 +43,7 @@ def fisher_vector_product(problem: Any, vector: np.ndarray) -> np.ndarray:
     """Return F(θ) v, estimated from the trajectories of a problem."""
     n = len(vector)
     product = np.zeros(n)
-    accumulator = FisherVectorProducts(ScoresAndReturns(1), np.ascontiguousarray(vector))
+    accumulator = FisherVectorProducts(ScoresAndReturns(1), 1.0, np.ascontiguousarray(vector))
     for _, totals, _ in problem.sample(accumulator, (2 * n,)):
         for chunk in totals:
             product += chunk[:n]

@@ -17,12 +17,12 @@ from fastpg import moments
 from fastpg.scores import is_weighted
 
 
-class OuterProducts(NamedTuple):
-    """Accumulates Σ x xᵀ; compiled into the lanes."""
+class SecondPass(NamedTuple):
+    """Takes the trajectories as another accumulator does, for sums of its own; compiled into the lanes."""
 
-    of: Any  # the accumulator whose terms they are
+    of: Any  # the other accumulator
     factor: float  # α
-    offsets: np.ndarray  # β, shape (groups · P,); a power of two groups
+    numbers: np.ndarray  # what else the sums are made with
 
     def choose(self, policy, theta, observation, rng):
         """Return the action to take."""
@@ -44,12 +44,18 @@ class OuterProducts(NamedTuple):
         """Return the sum of scores that a finished trajectory leaves."""
         return self.of.term(trace)
 
+
+class OuterProducts(SecondPass):
+    """Accumulates Σ x xᵀ; the numbers are β, shape (groups · P,), for a power of two groups."""
+
+    __slots__ = ()
+
     def finish(self, totals, trajectory, score):
         """Add a finished trajectory's outer product; `totals` is P² numbers and room for x."""
         n = moments.length(score)
-        group = trajectory.number & (len(self.offsets) // n - 1)
+        group = trajectory.number & (len(self.numbers) // n - 1)
         factor = self.factor * self.of.used_return(trajectory.trace)
-        moments.add_outer(totals, score, factor, self.offsets, group * n)
+        moments.add_outer(totals, score, factor, self.numbers, group * n)
 
 
 class WeightedOuterProducts(OuterProducts):
@@ -65,17 +71,9 @@ class WeightedOuterProducts(OuterProducts):
         """Return what the last step needs to know."""
         return self.of.latest(trace)
 
-    def weigh(self, trace, mark, later, level):
-        """Return a recorded step's weights, of its score and its entropy, and what the one before needs."""
-        return self.of.weigh(trace, mark, later, level)
-
-    def bonus_level(self, policy, theta, observation):
-        """Return β H_t."""
-        return self.of.bonus_level(policy, theta, observation)
-
-    def recorded_factor(self, policy, theta, observation, factor, weight, coefficient):
-        """Return a recorded factor of a score, weighted, and with the entropy's added."""
-        return self.of.recorded_factor(policy, theta, observation, factor, weight, coefficient)
+    def weigh(self, policy, theta, trace, observation, factor, mark, later):
+        """Return a recorded step's factor, weighted, and what the one before needs."""
+        return self.of.weigh(policy, theta, trace, observation, factor, mark, later)
 
 
 def mean_outer_product(problem: Any, accumulator: Any, factor: float, offsets: np.ndarray) -> np.ndarray:
