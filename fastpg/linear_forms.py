@@ -1,4 +1,4 @@
-r"""Sums over features: θ·φ(o) in a loop over lanes, and Σ_t e_t φ(o_t) over a recorded trajectory.
+r"""Linear forms in features, θ·φ(o), in a loop over lanes; their other half is `fastpg.feature_sums`.
 
 Features that are products over the components of the observation are never all computed. With the components
 split in two, φ_ij = Re(L_i R_j), where L_i is a product of functions of the first components, R_j of the
@@ -9,19 +9,16 @@ tabulated, and
           \sum_t e_t \phi_{ij}(o_t) = \mathrm{Re} \sum_t (e_t L_i(o_t)) R_j(o_t)
 
 take one multiplication and addition for each feature and step, two if complex, in packs (`fastpg.packs`): of
-lanes on the left, of time steps on the right.
+lanes on the left, here, and of time steps on the right.
 """
 
 import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from fastpg import moments, packs, vectors
-from fastpg.dispatch import compiled_form, inner, lowered, outline
-from fastpg.features import Constant, TileCoding, scaled_component
-from fastpg.lane_memory import widest_vectors
-
-BLOCK = 4  # packs of time steps at once: as many products as the registers hold
+from fastpg import packs, vectors
+from fastpg.dispatch import compiled_form, inner, lowered
+from fastpg.features import TileCoding, scaled_component
 
 
 def rows_times_features(theta, features, observation, first_row, like):
@@ -43,30 +40,6 @@ def logits(theta, features, observation, actions):
     return rows_times_features(theta, features, observation, 0, actions)
 
 
-def add_balanced(array, features, observation, factor, weight):
-    """Add ``weight · e_a φ(observation)`` to row a of an array, for all a; `factor` lacks the last e_a.
-
-    They add up to 0. Returns the section of `array` that was added to, its start and its length.
-    """
-    error = np.append(factor, -np.sum(factor))
-    array += weight * np.outer(error, features(observation)).ravel()
-    return 0, len(array)
-
-
-def add_rows(array, features, observation, factor, weight, log_std, log_std_features):
-    """Add ``weight · e_k φ(observation)`` to row k of an array for all e_k in `factor`.
-
-    The first m = len(log_std) of them have rows of `features`, the others of `log_std_features`. Returns the
-    section of `array` that was added to, its start and its length.
-    """
-    m = len(log_std)
-    parts = [np.outer(factor[:m], features(observation)).ravel()]
-    if log_std_features is not None:
-        parts.append(np.outer(factor[m:], log_std_features(observation)).ravel())
-    array += weight * np.concatenate(parts)
-    return 0, len(array)
-
-
 # What follows is compiled only.
 
 
@@ -74,7 +47,7 @@ def _gain(total, x, weight):
     """``total + weight · x``."""
 
 
-def _real_part(x, y):
+def real_part(x, y):
     """The real part of ``x · y``."""
 
 
@@ -89,7 +62,7 @@ def _(total, x, weight):
     return lambda total, x, weight: total + x * weight
 
 
-@compiled_form(_real_part)
+@compiled_form(real_part)
 def _(x, y):
     if isinstance(x, types.BaseTuple):
         return lambda x, y: x[0] * y[0] - x[1] * y[1]
@@ -115,24 +88,24 @@ def _(theta, starts, i):
 
 
 @inner
-def _split(features, d):
+def split(features, d):
     """Return after how many components the two parts meet, I <= J, and the largest size of a component."""
     n, largest = 1, 1
     for k in range(d):
         n *= features.size(k)
         largest = max(largest, features.size(k))
-    split, n_left = 0, 1
-    while split < d and n_left * n_left * features.size(split) * features.size(split) <= n:
-        n_left *= features.size(split)
-        split += 1
+    middle, n_left = 0, 1
+    while middle < d and n_left * n_left * features.size(middle) * features.size(middle) <= n:
+        n_left *= features.size(middle)
+        middle += 1
     n_right = 1
-    for k in range(split, d):
+    for k in range(middle, d):
         n_right *= features.size(k)
-    return split, n_left, n_right, largest
+    return middle, n_left, n_right, largest
 
 
 @inner
-def _tabulate(features, stack, spacing, offset, table, observation, first, last):
+def tabulate(features, stack, spacing, offset, table, observation, first, last):
     """Write the products of the functions of components first to last - 1 into a stack."""
     if first == last:
         packs.poke(stack, offset, features.one(observation[0]))
@@ -154,12 +127,12 @@ def _tabulate(features, stack, spacing, offset, table, observation, first, last)
 @inner
 def _product_form(uniform, observation):
     theta, rows, features = uniform
-    split, n_left, n_right, largest = _split(features, len(observation))
+    middle, n_left, n_right, largest = split(features, len(observation))
     one = features.one(observation[0])
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
-    _tabulate(features, left, 1, 0, table, observation, 0, split)
-    _tabulate(features, right, 1, 0, table, observation, split, len(observation))
+    tabulate(features, left, 1, 0, table, observation, 0, middle)
+    tabulate(features, right, 1, 0, table, observation, middle, len(observation))
     starts = _starts(rows, n_left * n_right)
     nothing = _nothing(rows, _zero(features.one(observation[0])))
     result = packs.fill(0.0, observation[0])
@@ -219,8 +192,8 @@ def _(sums, x, theta, starts, i):
 @compiled_form(_closed)
 def _(x, sums):
     if len(sums) == 1:
-        return lambda x, sums: _real_part(x, sums[0])
-    return lambda x, sums: _real_part(x, sums[0]) - _real_part(x, sums[1])
+        return lambda x, sums: real_part(x, sums[0])
+    return lambda x, sums: real_part(x, sums[0]) - real_part(x, sums[1])
 
 
 def _starts(rows, n):
@@ -235,7 +208,8 @@ def _(rows, n):
 
 
 @inner
-def _n_tiles(features):
+def n_tiles(features):
+    """Return how many features tile coding has."""
     n = features.tilings
     for k in range(len(features.tiles)):
         n *= packs.item(features.tiles, k) + 1
@@ -245,7 +219,7 @@ def _n_tiles(features):
 @inner
 def _tile_form(uniform, observation):
     theta, rows, features = uniform
-    starts = _starts(rows, _n_tiles(features))
+    starts = _starts(rows, n_tiles(features))
     result = packs.fill(0.0, observation[0])
     for tiling in range(features.tilings):
         result = result + _coefficient(theta, starts, features.tile(tiling, observation))
@@ -297,333 +271,3 @@ def _(typing, theta, features, observation, actions):
         return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
 
     return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
-
-
-@inner
-def _add_block(array, start, n_rows, n_left, n_right, left, right, errors, pack, shape):
-    for row in range(n_rows):
-        for i in range(n_left):
-            products = packs.weighted(left, i * BLOCK, errors, row * BLOCK, shape)
-            whole = n_right - n_right % packs.width_of(pack)
-            for j in range(0, whole, packs.width_of(pack)):
-                packs.add_to(array, start + j, packs.real_dots(products, right, j * BLOCK, BLOCK))
-            for j in range(whole, n_right):
-                packs.add_to(array, start + j, packs.total(packs.real_dot(products, right, j * BLOCK)))
-            start += n_right
-
-
-@outline
-def add_recorded_products(
-    array, first_row, features, observations, factors, first, n_steps, first_factor, n_rows, like, like_factor
-):
-    """Add Σ_t e_rt φ(o_t) over recorded steps first, ..., first + n_steps - 1 to row r of an array.
-
-    For `n_rows` rows from `first_row` on; e_rt is component first_factor + r of what is recorded of step t.
-    Arrays are given by their `packs.address_of`.
-    """
-    widest_vectors()
-    d = len(like)
-    split, n_left, n_right, largest = _split(features, d)
-    none = packs.no_pack()
-    one = features.one(none)
-    left, right = packs.stack_of(one, n_left * BLOCK), packs.stack_of(one, n_right * BLOCK)
-    table, errors = packs.stack_of(one, largest), packs.stack_of(none, len(like_factor) * BLOCK)
-    start = first_row * n_left * n_right
-    done = 0
-    while done < n_steps:
-        n_packs = 0
-        while n_packs < BLOCK and done < n_steps:
-            count = n_steps - done
-            seen = packs.components(observations, first + done, count, like)
-            factor = packs.components(factors, first + done, count, like_factor)
-            _tabulate(features, left, BLOCK, n_packs, table, seen, 0, split)
-            _tabulate(features, right, BLOCK, n_packs, table, seen, split, d)
-            for row in range(n_rows):
-                packs.poke(
-                    errors,
-                    row * BLOCK + n_packs,
-                    packs.first_of(packs.item(factor, first_factor + row), count),
-                )
-            done += packs.width_of(none)
-            n_packs += 1
-        if n_packs == 4:
-            _add_block(array, start, n_rows, n_left, n_right, left, right, errors, none, (0, 0, 0, 0))
-        elif n_packs == 3:
-            _add_block(array, start, n_rows, n_left, n_right, left, right, errors, none, (0, 0, 0))
-        elif n_packs == 2:
-            _add_block(array, start, n_rows, n_left, n_right, left, right, errors, none, (0, 0))
-        else:
-            _add_block(array, start, n_rows, n_left, n_right, left, right, errors, none, (0,))
-
-
-@outline
-def _spread_products(array, first_row, features, observation, factor, first_factor, n_rows, weight):
-    """One step of the same."""
-    split, n_left, n_right, largest = _split(features, len(observation))
-    one = features.one(observation[0])
-    left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
-    table = packs.stack_of(one, largest)
-    _tabulate(features, left, 1, 0, table, observation, 0, split)
-    _tabulate(features, right, 1, 0, table, observation, split, len(observation))
-    place = first_row * n_left * n_right
-    for row in range(n_rows):
-        for i in range(n_left):
-            for j in range(n_right):
-                product = _real_part(packs.peek(left, i), packs.peek(right, j))
-                array[place] += weight * packs.item(factor, first_factor + row) * product
-                place += 1
-
-
-@outline
-def _spread_tiles(array, first_row, features, observation, factor, first_factor, n_rows, weight):
-    n = _n_tiles(features)
-    for tiling in range(features.tilings):
-        number = np.int64(features.tile(tiling, observation))
-        for row in range(n_rows):
-            array[(first_row + row) * n + number] += weight * packs.item(factor, first_factor + row)
-
-
-@outline
-def _add_recorded_tiles(
-    array,
-    starts,
-    n,
-    first_row,
-    features,
-    observations,
-    factors,
-    first,
-    n_steps,
-    first_factor,
-    n_rows,
-    like,
-    like_factor,
-):
-    """Add Σ_t e_rt φ(o_t), and note where; returns how many places are noted."""
-    n_tiles = _n_tiles(features)
-    for step in range(first, first + n_steps):
-        observation = vectors.load(observations, step * len(like), like)
-        factor = vectors.load(factors, step * len(like_factor), like_factor)
-        for tiling in range(features.tilings):
-            number = np.int64(features.tile(tiling, observation))
-            for row in range(n_rows):
-                starts[n] = (first_row + row) * n_tiles + number
-                array[starts[n]] += packs.item(factor, first_factor + row)
-                n += 1
-    return n
-
-
-def _spread(array, first_row, features, observation, factor, first_factor, n_rows, weight):
-    """Add to `n_rows` rows from one step."""
-
-
-@compiled_form(_spread)
-def _(array, first_row, features, observation, factor, first_factor, n_rows, weight):
-    add = _spread_tiles if features.instance_class is TileCoding else _spread_products
-    return lambda array, first_row, features, observation, factor, first_factor, n_rows, weight: add(
-        array, first_row, features, observation, factor, first_factor, n_rows, weight
-    )
-
-
-@compiled_form(add_balanced)
-def _(array, features, observation, factor, weight):
-    def add_balanced(array, features, observation, factor, weight):
-        error = vectors.with_balance(factor)
-        _spread(array, 0, features, observation, error, 0, len(error), weight)
-        return 0, len(array)
-
-    return add_balanced
-
-
-@compiled_form(add_rows)
-def _(array, features, observation, factor, weight, log_std, log_std_features):
-    kind = getattr(log_std_features, "instance_class", None)
-    learned = kind is Constant
-    rows = 1 if kind is None or learned else 2
-
-    def add_rows(array, features, observation, factor, weight, log_std, log_std_features):
-        m = len(log_std)
-        _spread(array, 0, features, observation, factor, 0, rows * m, weight)
-        if learned:
-            for k in range(m):
-                array[len(array) - m + k] += weight * factor[m + k]
-        return 0, len(array)
-
-    return add_rows
-
-
-def n_sections(features):
-    """Return in how many places of a row a sparse score is added to for a step; 0 if it is not sparse."""
-
-
-@compiled_form(n_sections)
-def _(features):
-    return (
-        (lambda features: features.tilings) if features.instance_class is TileCoding else lambda features: 0
-    )
-
-
-def recorded_balanced(array, starts, features, observations, factors, first, n_steps, observation, factor):
-    """Return the sum of what `add_balanced` adds for recorded steps: see `SoftmaxFeatures.recorded_score`."""
-
-
-@compiled_form(recorded_balanced)
-def _(array, starts, features, observations, factors, first, n_steps, observation, factor):
-    if features.instance_class is TileCoding:
-
-        def tiles(array, starts, features, observations, factors, first, n_steps, observation, factor):
-            m = len(factor)
-            n = _add_recorded_tiles(
-                array,
-                starts,
-                0,
-                0,
-                features,
-                observations,
-                factors,
-                first,
-                n_steps,
-                0,
-                m,
-                observation,
-                factor,
-            )
-            last = m * _n_tiles(features)
-            added = n
-            for k in range(added):
-                place = last + starts[k] % _n_tiles(features)
-                starts[n] = place
-                n += 1
-            for step in range(first, first + n_steps):
-                seen = vectors.load(observations, step * len(observation), observation)
-                errors = vectors.load(factors, step * m, factor)
-                for tiling in range(features.tilings):
-                    place = last + np.int64(features.tile(tiling, seen))
-                    for row in range(m):
-                        array[place] -= errors[row]
-            return moments.Sparse(array, starts, n, 1)
-
-        return tiles
-
-    def products(array, starts, features, observations, factors, first, n_steps, observation, factor):
-        m = len(factor)
-        place = packs.address_of(array)
-        seen, errors = packs.address_of(observations), packs.address_of(factors)
-        add_recorded_products(place, 0, features, seen, errors, first, n_steps, 0, m, observation, factor)
-        n = len(array) // (m + 1)
-        whole = n - n % packs.width_of(packs.no_pack())
-        for row in range(m):
-            for i in range(0, whole, packs.width_of(packs.no_pack())):
-                packs.add_to(place, m * n + i, packs.load_pack(place, row * n + i, packs.no_pack()) * -1.0)
-            for i in range(whole, n):
-                packs.add_to(place, m * n + i, packs.load_pack(place, row * n + i, 0.0) * -1.0)
-        return array
-
-    return products
-
-
-def recorded_rows(
-    array,
-    starts,
-    features,
-    observations,
-    factors,
-    first,
-    n_steps,
-    observation,
-    factor,
-    log_std,
-    log_std_features,
-):
-    """Return the sum over recorded steps of what `add_rows` adds; see `GaussianFeatures.recorded_score`."""
-
-
-@compiled_form(recorded_rows)
-def _(
-    array,
-    starts,
-    features,
-    observations,
-    factors,
-    first,
-    n_steps,
-    observation,
-    factor,
-    log_std,
-    log_std_features,
-):
-    kind = getattr(log_std_features, "instance_class", None)
-    learned = kind is Constant
-    rows = 1 if kind is None or learned else 2
-
-    def add_learned(array, factors, first, n_steps, m):
-        for step in range(first, first + n_steps):
-            for k in range(m):
-                array[len(array) - m + k] += factors[step * 2 * m + m + k]
-
-    add_learned = inner(add_learned)
-
-    if features.instance_class is TileCoding:
-
-        def tiles(
-            array,
-            starts,
-            features,
-            observations,
-            factors,
-            first,
-            n_steps,
-            observation,
-            factor,
-            log_std,
-            log_std_features,
-        ):
-            m = len(log_std)
-            n = _add_recorded_tiles(
-                array,
-                starts,
-                0,
-                0,
-                features,
-                observations,
-                factors,
-                first,
-                n_steps,
-                0,
-                rows * m,
-                observation,
-                factor,
-            )
-            if learned:
-                add_learned(array, factors, first, n_steps, m)
-                for k in range(m):
-                    starts[n] = len(array) - m + k
-                    n += 1
-            return moments.Sparse(array, starts, n, 1)
-
-        return tiles
-
-    def products(
-        array,
-        starts,
-        features,
-        observations,
-        factors,
-        first,
-        n_steps,
-        observation,
-        factor,
-        log_std,
-        log_std_features,
-    ):
-        m = len(log_std)
-        place = packs.address_of(array)
-        seen, errors = packs.address_of(observations), packs.address_of(factors)
-        add_recorded_products(
-            place, 0, features, seen, errors, first, n_steps, 0, rows * m, observation, factor
-        )
-        if learned:
-            add_learned(array, factors, first, n_steps, m)
-        return array
-
-    return products

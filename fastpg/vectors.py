@@ -283,8 +283,9 @@ def _(typing, observation):
 
 
 def _places(context, builder, array_type, array, start, like):
-    """The type of each number of a vector or an integer, and its address in an array."""
-    data = context.make_array(array_type)(context, builder, array).data
+    """The types of the numbers in a vector or an integer, and their places in an array or at an address."""
+    is_array = isinstance(array_type, types.Array)
+    data = context.make_array(array_type)(context, builder, array).data if is_array else array
     for i, ty in enumerate(like if isinstance(like, types.BaseTuple) else [like]):
         index = builder.add(start, ir.Constant(start.type, i), flags=("nsw",))
         yield ty, builder.gep(data, [index], inbounds=True)
@@ -316,7 +317,7 @@ def _(typing, array, start, x):
 def _(typing, array, start, like):
     def codegen(context, builder, signature, args):
         places = _places(context, builder, array, args[0], args[1], like)
-        values = [context.cast(builder, builder.load(place), array.dtype, ty) for ty, place in places]
+        values = [context.cast(builder, builder.load(place), types.float64, ty) for ty, place in places]
         return context.make_tuple(builder, like, values) if isinstance(like, types.BaseTuple) else values[0]
 
     return like(array, types.intp, like), codegen

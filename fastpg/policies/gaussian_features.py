@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import linear_forms, vectors
+from fastpg import feature_sums, linear_forms, vectors
 from fastpg.dispatch import compiled_form
 from fastpg.environment import observation_length
 from fastpg.features import Constant
@@ -143,29 +143,20 @@ class GaussianFeatures(NamedTuple):
 
         Returns where the section begins that was added to, and how long it is.
         """
-        return linear_forms.add_rows(
+        return feature_sums.add_rows(
             array, self.features, observation, factor, weight, self.log_std, self.log_std_features
         )
 
     def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
         """Return the score of recorded steps: see `SoftmaxFeatures.recorded_score`."""
-        return linear_forms.recorded_rows(
-            array,
-            starts,
-            self.features,
-            observations,
-            factors,
-            first,
-            n_steps,
-            observation,
-            factor,
-            self.log_std,
-            self.log_std_features,
+        steps = feature_sums.recorded_steps(observations, factors, first, n_steps, observation, factor)
+        return feature_sums.recorded_rows(
+            array, starts, self.features, steps, self.log_std, self.log_std_features
         )
 
     def sections_per_step(self):
         """Return in how many places `recorded_score` adds for a step, if the score is sparse."""
-        n = linear_forms.n_sections(self.features)
+        n = feature_sums.n_sections(self.features)
         return (2 * n + 1) * len(self.log_std) if n > 0 else 0
 
 

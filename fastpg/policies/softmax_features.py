@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import linear_forms, vectors
+from fastpg import feature_sums, linear_forms, vectors
 from fastpg.environment import observation_length
 from fastpg.random import categorical
 
@@ -122,7 +122,7 @@ class SoftmaxFeatures(NamedTuple):
 
         Returns where the section begins that was added to, and how long it is.
         """
-        return linear_forms.add_balanced(array, self.features, observation, factor, weight)
+        return feature_sums.add_balanced(array, self.features, observation, factor, weight)
 
     def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
         """Return the score of recorded steps, put together in an array of zeros; compiled code only.
@@ -131,10 +131,9 @@ class SoftmaxFeatures(NamedTuple):
         records them; `observation` and `factor` are given for their types. `starts` is room for
         `sections_per_step` integers a step.
         """
-        return linear_forms.recorded_balanced(
-            array, starts, self.features, observations, factors, first, n_steps, observation, factor
-        )
+        steps = feature_sums.recorded_steps(observations, factors, first, n_steps, observation, factor)
+        return feature_sums.recorded_balanced(array, starts, self.features, steps)
 
     def sections_per_step(self):
         """Return in how many places `recorded_score` adds for a step, if the score is sparse."""
-        return linear_forms.n_sections(self.features) * len(self.actions)
+        return feature_sums.n_sections(self.features) * len(self.actions)
