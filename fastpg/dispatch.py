@@ -106,6 +106,16 @@ def lowered(function):
     return register
 
 
+def compiled_only(function):
+    """Decorate the name of what is there in compiled code only: called from ordinary Python, it raises."""
+
+    @wraps(function)
+    def refuse(*args):
+        raise NotImplementedError("for compiled code")
+
+    return refuse
+
+
 class _Parcel(types.Type):
     """The type of a parcel: a pointer to a value on the stack of the kernel."""
 

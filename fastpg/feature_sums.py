@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import moments, packs, vectors
-from fastpg.dispatch import compiled_form, inner, outline
+from fastpg.dispatch import compiled_form, compiled_only, inner, outline
 from fastpg.features import Constant, TileCoding
 from fastpg.lane_memory import widest_vectors
 from fastpg.linear_forms import n_tiles, real_part, split, tabulate
@@ -27,6 +27,7 @@ class Steps(NamedTuple):
     factor: Any
 
 
+@compiled_only
 def recorded_steps(observations, factors, first, n_steps, observation, factor):
     """Return `Steps`, from arrays; compiled code only."""
 
@@ -146,6 +147,7 @@ def _spread_tiles(array, features, observation, factor, n_rows, weight):
             array[row * n + number] += weight * packs.item(factor, row)
 
 
+@compiled_only
 def _spread(array, features, observation, factor, n_rows, weight):
     """Add to the first `n_rows` rows from one step."""
 
@@ -173,6 +175,7 @@ def _rows_of_features(log_std_features):
     return 1 if getattr(log_std_features, "instance_class", None) in (None, Constant) else 2
 
 
+@compiled_only
 def _add_learned(array, steps, log_std, log_std_features):
     """Add the derivatives by each log σ_k that is a parameter itself; return how many there are."""
 
@@ -209,6 +212,7 @@ def _(array, features, observation, factor, weight, log_std, log_std_features):
     return add_rows
 
 
+@compiled_only
 def n_sections(features):
     """Return in how many places of a row a sparse score is added to for a step; 0 if it is not sparse."""
 
@@ -233,6 +237,7 @@ def _add_tiles(array, starts, n, features, observation, errors, n_rows):
     return n
 
 
+@compiled_only
 def recorded_balanced(array, starts, features, steps):
     """Return the sum of what `add_balanced` adds for `Steps`: see `SoftmaxFeatures.recorded_score`."""
 
@@ -264,6 +269,7 @@ def _(array, starts, features, steps):
     return tiles if features.instance_class is TileCoding else products
 
 
+@compiled_only
 def recorded_rows(array, starts, features, steps, log_std, log_std_features):
     """Return the sum of what `add_rows` adds for `Steps`: see `GaussianFeatures.recorded_score`."""
 

@@ -17,8 +17,9 @@ from numba import types
 from numba.core import cgutils
 
 from fastpg import packs, vectors
-from fastpg.dispatch import compiled_form, inner, lowered
+from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
 from fastpg.features import TileCoding, scaled_component
+from fastpg.lane_calls import lane_call
 
 
 def rows_times_features(theta, features, observation, first_row, like):
@@ -43,14 +44,17 @@ def logits(theta, features, observation, actions):
 # What follows is compiled only.
 
 
+@compiled_only
 def _gain(total, x, weight):
     """``total + weight · x``."""
 
 
+@compiled_only
 def real_part(x, y):
     """The real part of ``x · y``."""
 
 
+@compiled_only
 def _times(x, y):
     """``x · y``."""
 
@@ -76,6 +80,7 @@ def _(x, y):
     return lambda x, y: x * y
 
 
+@compiled_only
 def _coefficient(theta, starts, i):
     """Entry i of a row of θ, or of the difference of two."""
 
@@ -151,6 +156,7 @@ def _product_form(uniform, observation):
     return result
 
 
+@compiled_only
 def _zero(one):
     """Zero, from one."""
 
@@ -162,14 +168,17 @@ def _(one):
     return lambda one: packs.fill(0.0, one)
 
 
+@compiled_only
 def _nothing(rows, zero):
     """Sums that have not begun: one for each row."""
 
 
+@compiled_only
 def _gains(sums, x, theta, starts, i):
     """The sums with x times entry i of each row added."""
 
 
+@compiled_only
 def _closed(x, sums):
     """Re(x · sum), or the difference of two."""
 
@@ -196,6 +205,7 @@ def _(x, sums):
     return lambda x, sums: real_part(x, sums[0]) - real_part(x, sums[1])
 
 
+@compiled_only
 def _starts(rows, n):
     """Where rows of length n begin."""
 
@@ -226,6 +236,7 @@ def _tile_form(uniform, observation):
     return result
 
 
+@compiled_only
 def _form(theta, rows, features, observation):
     """θ_r·φ for a row, or its difference between two."""
 
@@ -233,7 +244,7 @@ def _form(theta, rows, features, observation):
 @compiled_form(_form)
 def _(theta, rows, features, observation):
     form = _tile_form if features.instance_class is TileCoding else _product_form
-    return lambda theta, rows, features, observation: packs.lane_call(
+    return lambda theta, rows, features, observation: lane_call(
         form, (packs.address_of(theta), rows, features), observation
     )
 

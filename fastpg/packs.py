@@ -1,15 +1,9 @@
-"""Packs: as many float64 as the processor has in a vector, as one value; and calls of lane loops with them.
+"""Packs: as many float64 as the processor has in a vector, as one value, and memory for them on the stack.
 
-LLVM turns the loop over lanes into SIMD code, but no loop within it: where a policy adds up over hundreds of
-features, that loop would be the innermost. `lane_call` keeps the inner loop in a function of its own, which
-exists twice: for a number, and for a pack of them. The lane loop calls the first; LLVM, which is told of the
-second ("vector-function-abi-variant"), calls that one for a pack of lanes at once. The text of such a
-function is written once, for numbers and packs alike.
-
-In ordinary Python nothing here is needed but `lane_call` and arithmetic: packs are a matter of compiled code.
+A function written with these and arithmetic works on numbers and on packs alike. All of it is a matter of
+compiled code; ordinary Python needs nothing here.
 """
 
-import hashlib
 import operator
 
 import llvmlite.binding
@@ -21,11 +15,10 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import register_model
 
-from fastpg.dispatch import lowered
+from fastpg.dispatch import compiled_only, lowered
 from fastpg.tables import load_from_table
 
 FLAGS = ("contract", "nsz")
-_VARIANT = '"vector-function-abi-variant"="_ZGV_LLVM_N{width}{kinds}_{name}({name}_pack)"'
 
 
 class Pack(types.Type):
@@ -62,8 +55,8 @@ def pack_width():
     return 8 if features.get("avx512f") else 4 if features.get("avx") else 2
 
 
-def _as_pack(context, builder, value, ty, width):
-    """A number in every place of a pack; a pack as it is."""
+def as_pack(context, builder, value, ty, width):
+    """Generate a number in every place of a pack; a pack as it is."""
     if isinstance(ty, Pack):
         return value
     value = context.cast(builder, value, ty, types.float64)
@@ -84,7 +77,7 @@ def _arithmetic(function, instruction):
 
     def implementation(context, builder, sig, args):
         operands = [
-            _as_pack(context, builder, *pair, sig.return_type.width)
+            as_pack(context, builder, *pair, sig.return_type.width)
             for pair in zip(args, sig.args, strict=True)
         ]
         return getattr(builder, instruction)(*operands, flags=FLAGS)
@@ -107,9 +100,10 @@ def _unary(name):
     """A function of a number or a pack that LLVM has."""
 
     def function(x):
-        raise NotImplementedError("for compiled code")
+        pass
 
     function.__name__ = function.__qualname__ = name
+    function = compiled_only(function)
 
     @lowered(function)
     def _(typing, x):
@@ -127,9 +121,9 @@ floor = _unary("floor")
 magnitude = _unary("fabs")
 
 
+@compiled_only
 def between(x, low, high):
     """Return ``min(max(x, low), high)`` of a number or a pack, with numbers low and high."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(between)
@@ -137,16 +131,16 @@ def _(typing, x, low, high):
     def codegen(context, builder, signature, args):
         value = args[0]
         for bound, predicate, ty in ((args[1], "<", low), (args[2], ">", high)):
-            bound = _as_pack(context, builder, bound, ty, x.width) if isinstance(x, Pack) else bound
+            bound = as_pack(context, builder, bound, ty, x.width) if isinstance(x, Pack) else bound
             value = builder.select(builder.fcmp_ordered(predicate, value, bound), bound, value)
         return value
 
     return x(x, types.float64, types.float64), codegen
 
 
+@compiled_only
 def two_to_the(t):
     """Return 2ⁿ of a number or a pack ``t = n + 1.5 · 2⁵²``, with an integer n; compiled code only."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(two_to_the)
@@ -165,15 +159,15 @@ def _(typing, t):
     return t(t), codegen
 
 
+@compiled_only
 def fill(x, like):
     """Return a number as `like` is: a number, or a pack; compiled code only."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(fill)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
-        return _as_pack(context, builder, args[0], x, like.width) if isinstance(like, Pack) else args[0]
+        return as_pack(context, builder, args[0], x, like.width) if isinstance(like, Pack) else args[0]
 
     return like(types.float64, like), codegen
 
@@ -191,9 +185,9 @@ class _AddressModel(models.PrimitiveModel):
         super().__init__(manager, address, ir.DoubleType().as_pointer())
 
 
+@compiled_only
 def address_of(array):
     """Return where an array of float64 begins: less to hand over than the array, and nothing to count."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(address_of)
@@ -204,9 +198,9 @@ def _(typing, array):
     return _ADDRESS(array), codegen
 
 
+@compiled_only
 def entry(address, index):
     """Return a number of an array; `index` may also be a float that is whole, or a pack of them."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(entry)
@@ -229,13 +223,13 @@ def _(typing, address, index):
     return (types.float64 if integer else index)(address, types.intp if integer else index), codegen
 
 
+@compiled_only
 def components(address, first, count, like):
     """Return records `first`, ... of an array as packs, one for each component, of which `like` has as many.
 
     A record is a vector, stored by `fastpg.vectors.store`. If there are no `count` to fill a pack, the last
     stands for those behind.
     """
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(components)
@@ -261,9 +255,9 @@ def _(typing, address, first, count, like):
     return types.UniTuple(pack, n)(address, types.intp, types.intp, like), codegen
 
 
+@compiled_only
 def first_of(x, count):
     """Return a pack with zeros behind its first `count` places."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(first_of)
@@ -282,9 +276,9 @@ def _(typing, x, count):
     return x(x, types.intp), codegen
 
 
+@compiled_only
 def total(x):
     """Return the sum of a pack."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(total)
@@ -304,9 +298,9 @@ def _shuffled(builder, a, b, places):
     return builder.shuffle_vector(a, b, mask)
 
 
+@compiled_only
 def load_pack(address, start, like):
     """Return as many numbers of an array as a pack has places; if `like` is a number, one."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(load_pack)
@@ -318,9 +312,9 @@ def _(typing, address, start, like):
     return like(address, types.intp, like), codegen
 
 
+@compiled_only
 def add_to(address, start, x):
     """Add a pack to the numbers of an array from `start` on, or a number to the one there."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(add_to)
@@ -334,9 +328,9 @@ def _(typing, address, start, x):
     return types.void(address, types.intp, x), codegen
 
 
+@compiled_only
 def item(xs, i):
     """Return ``xs[i]`` from a tuple of one type, by way of memory: Numba's own way is a jump for each `i`."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(item)
@@ -348,9 +342,9 @@ def _(typing, xs, i):
     return xs.dtype(xs, types.intp), codegen
 
 
+@compiled_only
 def no_pack():
     """Return a pack of zeros."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(no_pack)
@@ -361,9 +355,9 @@ def _(typing):
     return Pack(pack_width())(), codegen
 
 
+@compiled_only
 def width_of(pack):
     """Return how many numbers a pack has."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(width_of)
@@ -378,9 +372,9 @@ def _leaves(ty):
     return [leaf for item in ty for leaf in _leaves(item)] if isinstance(ty, types.BaseTuple) else [ty]
 
 
+@compiled_only
 def stack_of(like, count):
     """Return room for `count` values like `like` until the calling function returns; it is not inlined."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(stack_of)
@@ -409,9 +403,9 @@ def _alignment(stack):
     return 8 * getattr(_leaves(stack.item)[0], "width", 1)
 
 
+@compiled_only
 def peek(stack, index):
     """Return a value from a stack."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(peek)
@@ -427,9 +421,9 @@ def _(typing, stack, index):
     return stack.item(stack, types.intp), codegen
 
 
+@compiled_only
 def poke(stack, index, value):
     """Put a value into a stack."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(poke)
@@ -446,9 +440,9 @@ def _(typing, stack, index, value):
     return types.void(stack, types.intp, stack.item), codegen
 
 
+@compiled_only
 def weighted(stack, start, weights, weights_start, shape):
     """Return the values of a stack from `start` on, each times one of `weights`, as many as `shape` has."""
-    raise NotImplementedError("for compiled code")
 
 
 def _load(context, builder, stack, place, start, offset):
@@ -472,9 +466,9 @@ def _(typing, stack, start, weights, weights_start, shape):
     return types.UniTuple(weights.item, n)(stack, types.intp, weights, types.intp, shape), codegen
 
 
+@compiled_only
 def real_dot(values, stack, start):
     """Return the real part of the sum of products of what `weighted` returned and a stack's values."""
-    raise NotImplementedError("for compiled code")
 
 
 def _real_dot(context, builder, stack, values, place, start, n, parts):
@@ -499,9 +493,9 @@ def _(typing, values, stack, start):
     return values.dtype(values, stack, types.intp), codegen
 
 
+@compiled_only
 def real_dots(values, stack, start, spacing):
     """Return the totals of `real_dot` at start, start + spacing, ..., as many as fill a pack."""
-    raise NotImplementedError("for compiled code")
 
 
 @lowered(real_dots)
@@ -531,93 +525,3 @@ def _(typing, values, stack, start, spacing):
         return sums[0]
 
     return pack(values, stack, types.intp, types.intp), codegen
-
-
-def lane_call(function, uniform, varying):
-    """Return ``function(uniform, varying)``, a number; in a loop over lanes it is called with packs.
-
-    Parameters
-    ----------
-    function : compiled function
-        Written for a tuple `varying` of numbers or of packs alike. It reads memory that nothing writes to
-        while the kernel runs, writes none but its `stack_of`, and so is a function of its arguments.
-    uniform : tuple
-        What is the same in all lanes: numbers, arrays, tuples of them.
-    varying : tuple of float
-        What differs.
-    """
-    return function(uniform, varying)
-
-
-@lowered(lane_call)
-def _(typing, function, uniform, varying):
-    n, pack = len(varying), Pack(pack_width())
-    called = function.get_call_type(typing, (uniform, types.UniTuple(pack, n)), {})
-    digest = hashlib.sha256(repr((function.dispatcher.py_func.__qualname__, uniform, n)).encode())
-    name = f"fastpg_lane_call_{digest.hexdigest()[:24]}"
-
-    def begin(module, kind, fixed, suffix):
-        compiled = ir.Function(module, ir.FunctionType(kind, [*fixed, *[kind] * n]), name + suffix)
-        compiled.linkage = "linkonce_odr"
-        compiled.attributes.add("noinline")
-        compiled.attributes.add("nounwind")
-        set.update(compiled.attributes, ["willreturn", "memory(none)", '"prefer-vector-width"="512"'])
-        return compiled, ir.IRBuilder(compiled.append_basic_block())
-
-    def define(context, module, packer):
-        fixed = [_as_integer(kind) for kind in packer.argument_types]
-        of_packs, builder = begin(module, context.get_value_type(pack), fixed, "_pack")
-        flat = zip(of_packs.args, packer.argument_types, strict=False)
-        (given,) = packer.from_arguments(builder, [_cast(builder, value, kind) for value, kind in flat])
-        result = function.dispatcher.overloads[called.args]
-        context.active_code_library.add_linking_library(result.library)
-        values = cgutils.pack_array(builder, of_packs.args[len(fixed) :])
-        _, value = context.call_internal_no_propagate(
-            builder, result.fndesc, result.signature, [given, values]
-        )
-        builder.ret(value)
-        _keep(module, of_packs)
-        # For the lanes that fill no pack: the same, as it would take as long.
-        of_numbers, builder = begin(module, ir.DoubleType(), fixed, "")
-        numbers = of_numbers.args[len(fixed) :]
-        values = [_as_pack(context, builder, x, types.float64, pack.width) for x in numbers]
-        value = builder.call(of_packs, [*of_numbers.args[: len(fixed)], *values])
-        builder.ret(builder.extract_element(value, ir.Constant(ir.IntType(32), 0)))
-
-    def codegen(context, builder, signature, args):
-        packer = context.get_arg_packer([uniform])
-        module = builder.module
-        if name not in module.globals:
-            define(context, module, packer)
-        flat = packer.as_arguments(builder, [args[1]])
-        given = [_cast(builder, value, _as_integer(value.type)) for value in flat]
-        values = [builder.extract_value(args[2], i) for i in range(n)]
-        call = builder.call(module.globals[name], [*given, *values])
-        letters = "u" * len(given) + "v" * n
-        set.add(call.attributes, _VARIANT.format(width=pack.width, kinds=letters, name=name))
-        return call
-
-    return types.float64(function, uniform, types.UniTuple(types.float64, n)), codegen
-
-
-def _as_integer(kind):
-    """How a number that all lanes share is handed over: of a float LLVM cannot tell that they do."""
-    return ir.IntType(64) if isinstance(kind, ir.DoubleType) else kind
-
-
-def _cast(builder, value, kind):
-    return value if value.type == kind else builder.bitcast(value, kind)
-
-
-def _keep(module, function):
-    """Have LLVM keep a function that nothing calls before the loops are vectorised."""
-    name = "llvm.compiler.used"
-    pointer = ir.IntType(8).as_pointer()
-    used = module.globals.get(name)
-    functions = [*(used.initializer.constant if used else []), function.bitcast(pointer)]
-    kind = ir.ArrayType(pointer, len(functions))
-    if used is None:
-        used = ir.GlobalVariable(module, kind, name)
-        used.linkage, used.section = "appending", "llvm.metadata"
-    used.value_type, used.type = kind, kind.as_pointer()
-    used.initializer = ir.Constant(kind, functions)
