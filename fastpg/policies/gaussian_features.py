@@ -1,16 +1,14 @@
 """The Gaussian policy that is linear in features of the observation, for continuous actions."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastpg import feature_sums, linear_forms, vectors
 from fastpg.dispatch import compiled_form
-from fastpg.environment import observation_length
 from fastpg.features import Constant
-
-_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+from fastpg.policies import gaussian
+from fastpg.policies.spaces import check_observations, check_real_actions
 
 
 class GaussianFeatures(NamedTuple):
@@ -43,16 +41,8 @@ class GaussianFeatures(NamedTuple):
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        shape = (len(self.log_std),)
-        if not (hasattr(env.action_space, "low") and env.action_space.shape == shape):
-            raise ValueError(
-                f"policy={self!r}: is for other actions than the environment's {env.action_space}"
-            )
-        n = observation_length(env)
-        if n != self.n_observations:
-            raise ValueError(
-                f"policy={self!r}: is for observations of another length than the environment's {n}"
-            )
+        check_real_actions(self, env, len(self.log_std))
+        check_observations(self, env)
 
     @property
     def n_log_std_parameters(self) -> int:
@@ -92,9 +82,7 @@ class GaussianFeatures(NamedTuple):
 
         `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
         """
-        mean = self.mean(theta, observation)
-        std = vectors.exp(self.log_std_at(theta, observation))
-        return vectors.add(mean, vectors.multiply(std, vectors.normals(rng, mean)))
+        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
 
     def mode(self, theta, observation):
         """Return the most probable action, the mean."""
@@ -102,14 +90,12 @@ class GaussianFeatures(NamedTuple):
 
     def log_prob(self, theta, observation, action):
         """Return the logarithm of the density at `action`, shape (...)."""
-        log_std = self.log_std_at(theta, observation)
-        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
-        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
-        return -vectors.total(vectors.add(vectors.scale(vectors.squares(z), 0.5, _LOG_SQRT_2PI), log_std))
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        return gaussian.log_density(mean, log_std, action)
 
     def entropy(self, theta, observation):
         """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
-        return vectors.total(vectors.scale(self.log_std_at(theta, observation), 1.0, _LOG_SQRT_2PI + 0.5))
+        return gaussian.entropy(self.log_std_at(theta, observation))
 
     def entropy_factor(self, theta, observation):
         """Return, of ∇_θ H, 0 for the means, and 1 for each log σ_k unless it is fixed."""
@@ -133,9 +119,8 @@ class GaussianFeatures(NamedTuple):
 
     def factor(self, theta, observation, action):
         """Return z_k / σ_k for all k, and z_k² − 1 unless log σ is fixed: shape (..., m) or (..., 2m)."""
-        log_std = self.log_std_at(theta, observation)
-        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
-        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        z, inverse = gaussian.standardised(mean, log_std, action)
         return _factor(vectors.multiply(z, inverse), z, self.log_std_features)
 
     def spread(self, array, observation, factor, weight):

@@ -7,11 +7,10 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.dispatch import compiled_form
-from fastpg.environment import observation_length
 from fastpg.features import Constant, check_features
+from fastpg.policies import gaussian
 from fastpg.policies.gaussian_features import GaussianFeatures
-
-_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+from fastpg.policies.spaces import check_observations, check_real_actions
 
 
 class GaussianLinear(NamedTuple):
@@ -76,16 +75,8 @@ class GaussianLinear(NamedTuple):
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        shape = (len(self.log_std),)
-        if not (hasattr(env.action_space, "low") and env.action_space.shape == shape):
-            raise ValueError(
-                f"policy={self!r}: is for other actions than the environment's {env.action_space}"
-            )
-        n = observation_length(env)
-        if n != self.n_observations:
-            raise ValueError(
-                f"policy={self!r}: is for observations of another length than the environment's {n}"
-            )
+        check_real_actions(self, env, len(self.log_std))
+        check_observations(self, env)
 
     @property
     def n_parameters(self) -> int:
@@ -115,9 +106,7 @@ class GaussianLinear(NamedTuple):
 
         `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
         """
-        mean = self.mean(theta, observation)
-        std = vectors.exp(self.log_std_at(theta, observation))
-        return vectors.add(mean, vectors.multiply(std, vectors.normals(rng, mean)))
+        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
 
     def mode(self, theta, observation):
         """Return the most probable action, the mean."""
@@ -125,14 +114,12 @@ class GaussianLinear(NamedTuple):
 
     def log_prob(self, theta, observation, action):
         """Return the logarithm of the density at `action`, shape (...)."""
-        log_std = self.log_std_at(theta, observation)
-        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
-        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
-        return -vectors.total(vectors.add(vectors.scale(vectors.squares(z), 0.5, _LOG_SQRT_2PI), log_std))
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        return gaussian.log_density(mean, log_std, action)
 
     def entropy(self, theta, observation):
         """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
-        return vectors.total(vectors.scale(self.log_std_at(theta, observation), 1.0, _LOG_SQRT_2PI + 0.5))
+        return gaussian.entropy(self.log_std_at(theta, observation))
 
     def entropy_score(self, theta, observation):
         """Return ∇_θ H, shape (..., n_parameters): the derivative of every log σ_k, which is all it has."""
@@ -148,9 +135,8 @@ class GaussianLinear(NamedTuple):
         respect to the row w_k is (z_k / σ_k) x; with respect to log σ_k it is z_k² − 1, and so with respect
         to the row v_k it is (z_k² − 1) x.
         """
-        log_std = self.log_std_at(theta, observation)
-        inverse = vectors.exp(vectors.scale(log_std, -1.0, 0.0))
-        z = vectors.multiply(vectors.subtract(action, self.mean(theta, observation)), inverse)
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        z, inverse = gaussian.standardised(mean, log_std, action)
         rows = vectors.outer_with_bias(vectors.multiply(z, inverse), observation)
         excess = vectors.scale(vectors.squares(z), 1.0, -1.0)
         return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), excess, observation))

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.environment import observation_length
 from fastpg.features import check_features
 from fastpg.policies.softmax_features import SoftmaxFeatures
+from fastpg.policies.spaces import check_discrete_actions, check_observations
 from fastpg.random import categorical
 
 
@@ -65,17 +65,8 @@ class SoftmaxLinear(NamedTuple):
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        actions = env.action_space
-        if (getattr(actions, "n", None), getattr(actions, "start", None)) != (
-            self.n_actions,
-            self.first_action,
-        ):
-            raise ValueError(f"policy={self!r}: is for other actions than the environment's {actions}")
-        n = observation_length(env)
-        if n != self.n_observations:
-            raise ValueError(
-                f"policy={self!r}: is for observations of another length than the environment's {n}"
-            )
+        check_discrete_actions(self, env)
+        check_observations(self, env)
 
     @property
     def n_parameters(self) -> int:
