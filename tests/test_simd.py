@@ -179,6 +179,52 @@ def test_exact_stays_strict_in_a_fastmath_caller():
     assert math.copysign(1.0, caller(-0.0)) == 1.0
 
 
+@pytest.fixture(scope="module")
+def tanh_loop():
+    @numba.njit(error_model="numpy", fastmath=FASTMATH)
+    def loop(x, bias, out):
+        for i in range(x.size):
+            out[i] = simd.tanh_float32(x[i] + bias[i])
+
+    def run(x):
+        x = np.asarray(x, np.float32)
+        out = np.empty_like(x)
+        loop(x, np.zeros_like(x), out)
+        return out
+
+    run.loop = loop
+    return run
+
+
+def test_tanh_float32_stays_below_the_documented_bound(tanh_loop):
+    assert "below 5.5 ULP" in simd.tanh_float32.__doc__
+    n = 500_000 if JIT else 500
+    x = np.concatenate([np.linspace(-9.5, 9.5, n), np.geomspace(1e-45, 1e38, n)]).astype(np.float32)
+    true = np.tanh(x.astype(np.float64))
+    got = tanh_loop(x)
+    assert (np.abs(got - true) / np.spacing(np.abs(true).astype(np.float32))).max() < 5.5
+
+
+def test_edge_values_of_tanh_float32_are_those_of_numpy(tanh_loop):
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 12.0, -20.0, 3e38], np.float32)
+    got, expected = tanh_loop(x), np.tanh(x)
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.signbit(got[x == 0]), np.signbit(expected[x == 0]))
+    assert [float(simd.tanh_float32(value)) for value in (0.5, -3.0)] == tanh_loop([0.5, -3.0]).tolist()
+
+
+@pytest.mark.skipif(not JIT, reason="NUMBA_DISABLE_JIT: nothing is compiled")
+def test_tanh_float32_vectorises(tanh_loop):
+    tanh_loop([1.0])
+    (assembly,) = tanh_loop.loop.inspect_asm().values()
+    packed = (
+        r"fml[as]\s+v\d+\.4s"
+        if platform.machine().lower() in ("aarch64", "arm64")
+        else r"vfn?m(add|sub)\d+ps"
+    )
+    assert len(re.findall(packed, assembly)) > 5
+
+
 def test_fma_rounds_once():
     cases = [
         (1.0 + 2.0**-30, 1.0 - 2.0**-30, -1.0),  # the product alone rounds to 1
