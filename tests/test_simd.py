@@ -182,14 +182,14 @@ def test_exact_stays_strict_in_a_fastmath_caller():
 @pytest.fixture(scope="module")
 def tanh_loop():
     @numba.njit(error_model="numpy", fastmath=FASTMATH)
-    def loop(x, bias, out):
+    def loop(x, out):
         for i in range(x.size):
-            out[i] = simd.tanh_float32(x[i] + bias[i])
+            out[i] = simd.tanh_float32(x[i])
 
     def run(x):
         x = np.asarray(x, np.float32)
         out = np.empty_like(x)
-        loop(x, np.zeros_like(x), out)
+        loop(x, out)
         return out
 
     run.loop = loop
@@ -205,9 +205,9 @@ def test_tanh_float32_stays_below_the_documented_bound(tanh_loop):
     assert (np.abs(got - true) / np.spacing(np.abs(true).astype(np.float32))).max() < 5.5
 
 
-def test_edge_values_of_tanh_float32_are_those_of_numpy(tanh_loop):
+def test_edge_values_of_tanh_float32_are_those_of_float64(tanh_loop):
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 12.0, -20.0, 3e38], np.float32)
-    got, expected = tanh_loop(x), np.tanh(x)
+    got, expected = tanh_loop(x), np.tanh(x.astype(np.float64)).astype(np.float32)
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(np.signbit(got[x == 0]), np.signbit(expected[x == 0]))
     assert [float(simd.tanh_float32(value)) for value in (0.5, -3.0)] == tanh_loop([0.5, -3.0]).tolist()
