@@ -117,13 +117,13 @@ def check_horizon(env: Any, horizon: Any) -> int:
     return check_integer("horizon", env.horizon if horizon is None else horizon, 1, MAX_HORIZON)
 
 
-def check_discount(discount: Any) -> float:
-    """Return the discount γ, or raise."""
+def check_discount(discount: Any, name: str = "discount") -> float:
+    """Return the discount γ, or another number between 0 and 1, or raise."""
     if isinstance(discount, bool) or not isinstance(discount, Real):
-        raise TypeError(f"discount={discount!r}: must be a number")
+        raise TypeError(f"{name}={discount!r}: must be a number")
     gamma = float(discount)
     if not 0 <= gamma <= 1:
-        raise ValueError(f"discount={discount!r}: must be between 0 and 1")
+        raise ValueError(f"{name}={discount!r}: must be between 0 and 1")
     return gamma
 
 

@@ -72,10 +72,11 @@ def _(typing, actions, i, like):
         data = context.make_array(actions)(context, builder, args[0]).data
 
         def load(index):
-            return load_from_table(builder, builder.gep(data, [index], inbounds=True))
+            number = load_from_table(builder, builder.gep(data, [index], inbounds=True))
+            return context.cast(builder, number, actions.dtype, types.float64)
 
         if not isinstance(like, types.BaseTuple):
-            return load(args[1])
+            return load_from_table(builder, builder.gep(data, [args[1]], inbounds=True))
         width = ir.Constant(ir.IntType(64), len(like))
         start = builder.mul(args[1], width, flags=("nsw",))
         values = [

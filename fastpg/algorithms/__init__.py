@@ -1,0 +1,1 @@
+"""Actor-critic algorithms: one file each, and what they share."""

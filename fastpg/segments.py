@@ -1,0 +1,395 @@
+"""Segments: a fixed number of steps of environments that go on from one segment to the next.
+
+The lanes of `fastpg.lanes` again, with actions from a policy, but kept between calls as those of
+`fastpg.stepping` are; what happens is recorded, and an episode that ends is followed by the next in the same
+step. Environment i of a seed has in its first episode the random numbers of trajectory i of that seed, and
+in episode e those of trajectory e · 2³² + i. A thread takes some environments through the whole segment, and
+which ones go together is decided by their number alone: a segment is bitwise the same for any number of
+threads.
+
+A neural policy sees all lanes at once: their observations are the rows of a matrix, its outputs are computed
+by matrix products, and the loop over lanes draws from a row of outputs what other policies draw from θ.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+
+from fastpg import vectors
+from fastpg.compiler_errors import readable_errors
+from fastpg.dispatch import (
+    compiled_form,
+    distinct,
+    in_parallel,
+    inline,
+    inner,
+    kernel_threads,
+    outline,
+    pack,
+    plain_kernel,
+    unpack,
+)
+from fastpg.lane_memory import (
+    VECTOR,
+    count_leaves,
+    for_each_lane,
+    keep_apart,
+    lanes_for,
+    put,
+    take,
+    widest_vectors,
+    words_for,
+    zero,
+)
+from fastpg.lanes import as_observation
+from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
+from fastpg.sampling import as_parameters
+from fastpg.stepping import EPISODE_BITS, TERMINATED, TRUNCATED, action_at, write_observation
+
+_CHUNKS = 8  # if that leaves lanes enough
+_FEW_LANES = 16
+
+
+class Lane(NamedTuple):
+    """What a lane holds: an environment under way, and what its last step was."""
+
+    state: Any
+    rng: Rng  # of the next step
+    time: int
+    earned: float  # since the episode began
+    observation: Any
+    action: Any
+    log_prob: float
+    reward: float
+    outcome: int  # TERMINATED | TRUNCATED
+
+
+class Segment(NamedTuple):
+    """What is recorded of T steps of N environments; memory that the next segment is written over."""
+
+    observations: np.ndarray  # (T + 1, N, ...): the last row is what the next segment begins with
+    final_observations: np.ndarray  # (T, N, ...): where an episode ended, what its last step led to
+    actions: np.ndarray  # (T, N) or (T, N, m)
+    log_probs: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    values: np.ndarray  # V(s_t); without a value network (0, 0)
+    next_values: np.ndarray  # V(s_{t+1}) of the state that the step led to; of a terminated step no matter
+
+
+def is_neural(policy):
+    """Whether a policy's outputs are computed for a batch of observations, by a network."""
+    return hasattr(policy, "network")
+
+
+def parameters_at(policy, theta, outputs, i):
+    """Return what the policy's methods take for θ: row i of its outputs if it is neural, else θ itself."""
+
+
+@compiled_form(parameters_at)
+def _(policy, theta, outputs, i):
+    if is_neural(policy.instance_class):
+        return lambda policy, theta, outputs, i: action_at(outputs, i, policy.row())
+    return lambda policy, theta, outputs, i: theta
+
+
+def _like_parameters(policy, theta):
+    """Return something of the type of `parameters_at`."""
+
+
+@compiled_form(_like_parameters)
+def _(policy, theta):
+    if is_neural(policy.instance_class):
+        return lambda policy, theta: policy.row()
+    return lambda policy, theta: theta
+
+
+def _outputs(policy, theta, observations, t, first, n, work):
+    """Return a neural policy's outputs for environments `first` to `first + n - 1`; else nothing."""
+
+
+@compiled_form(_outputs)
+def _(policy, theta, observations, t, first, n, work):
+    if is_neural(policy.instance_class):
+
+        def outputs(policy, theta, observations, t, first, n, work):
+            return policy.forward(theta, observations[t, first : first + n], work)
+
+        return outputs
+    return lambda policy, theta, observations, t, first, n, work: None
+
+
+def _evaluate(critic, parameters, observations, t, first, n, work, values):
+    """Write the values of states into ``values[t, first : first + n]``, if there is a critic."""
+
+
+@compiled_form(_evaluate)
+def _(critic, parameters, observations, t, first, n, work, values):
+    if isinstance(critic, types.NoneType):
+        return lambda critic, parameters, observations, t, first, n, work, values: None
+
+    def evaluate(critic, parameters, observations, t, first, n, work, values):
+        outputs = critic.forward(parameters, observations[t, first : first + n], work)
+        for k in range(n):
+            values[t, first + k] = outputs[k, 0]
+
+    return evaluate
+
+
+def _bootstrap(critic, parameters, segment, t, first, n, work):
+    """Write the values of the states that a step led to, if there is a critic and they are known."""
+
+
+@compiled_form(_bootstrap)
+def _(critic, parameters, segment, t, first, n, work):
+    if isinstance(critic, types.NoneType):
+        return lambda critic, parameters, segment, t, first, n, work: None
+
+    def bootstrap(critic, parameters, segment, t, first, n, work):
+        observations, final, _, _, _, terminated, truncated, values, next_values = segment
+        for i in range(first, first + n):
+            if truncated[t, i] & (not terminated[t, i]):
+                next_values[t, i] = critic.forward(parameters, final[t, i : i + 1], work)[0, 0]
+            elif t + 1 < len(values):
+                next_values[t, i] = values[t + 1, i]
+        if t + 1 == len(values):
+            outputs = critic.forward(parameters, observations[t + 1, first : first + n], work)
+            for k in range(n):
+                if not truncated[t, first + k]:
+                    next_values[t, first + k] = outputs[k, 0]
+
+    return bootstrap
+
+
+@inline
+def _begin(env, policy, parameters, key, number):
+    """Return an environment at the start of the episode with that number."""
+    rng = trajectory_rng(key, number)
+    state = env.reset(rng)
+    rng = next_step(rng)
+    observation = as_observation(env.observe(state))
+    action = zero(policy.sample(parameters, observation, policy_rng(rng)))
+    return Lane(state, rng, 0, 0.0, observation, action, 0.0, 0.0, 0)
+
+
+@inner
+def _step_in_lane(lane, env, policy, theta, outputs, horizon, memory, like):
+    before = take(memory, lane, like)
+    parameters = parameters_at(policy, theta, outputs, lane)
+    action = policy.sample(parameters, before.observation, policy_rng(before.rng))
+    log_prob = policy.log_prob(parameters, before.observation, action)
+    state, reward, terminated = env.step(before.state, action, before.rng)
+    reward = reward * 1.0
+    time = before.time + 1
+    outcome = (TERMINATED if terminated else 0) | (TRUNCATED if time >= horizon else 0)
+    observation = as_observation(env.observe(state))
+    rng, earned = next_step(before.rng), before.earned + reward
+    after = Lane(state, rng, time, earned, observation, action, log_prob, reward, outcome)
+    put(memory, lane, after, like)
+
+
+@outline
+def step_lanes(env, policy, theta, outputs, horizon, memory, n_lanes, like):
+    """Let the policy act and the environment answer, in the first `n_lanes` lanes."""
+    widest_vectors()
+    for_each_lane(_step_in_lane, n_lanes, (env, policy, theta, outputs, horizon, memory, like))
+
+
+@outline
+def _put_at_start(env, policy, parameters, memory, lane, key, number, like):
+    """Put an environment into a lane at the start of an episode."""
+    keep_apart()
+    put(memory, lane, _begin(env, policy, parameters, key, number), like)
+
+
+@outline
+def record_chunk(parcel, chunk):
+    """Take a chunk's environments through a segment."""
+    call, all_memory, numbers, segment, all_work, totals = unpack(parcel)
+    env, policy, theta, critic, value_parameters, lanes, horizon, key, beginning = call
+    observations, final, actions, log_probs, rewards, terminated, truncated, values, next_values = segment
+    memory, work = all_memory[chunk], all_work[chunk]
+    n_steps, n_envs = rewards.shape
+    first = chunk * lanes
+    n = min(lanes, n_envs - first)
+    like_parameters = _like_parameters(policy, theta)
+    like = _begin(env, policy, like_parameters, key, 0)
+    for lane in range(n):
+        if beginning:
+            _put_at_start(env, policy, like_parameters, memory, lane, key, numbers[first + lane], like)
+        write_observation(observations, first + lane, take(memory, lane, like).observation)
+    n_episodes, total, squares, length = 0.0, 0.0, 0.0, 0.0
+    for t in range(n_steps):
+        _evaluate(critic, value_parameters, observations, t, first, n, work, values)
+        outputs = _outputs(policy, theta, observations, t, first, n, work)
+        step_lanes(env, policy, theta, outputs, horizon, memory, n, like)
+        row = t * n_envs + first
+        for lane in range(n):
+            i = first + lane
+            after = take(memory, lane, like)
+            vectors.store(actions, (row + lane) * vectors.n_components(after.action), after.action)
+            log_probs[t, i] = after.log_prob
+            rewards[t, i] = after.reward
+            terminated[t, i] = (after.outcome & TERMINATED) != 0
+            truncated[t, i] = (after.outcome & TRUNCATED) != 0
+            if after.outcome != 0:
+                write_observation(final, row + lane, after.observation)
+                n_episodes += 1.0
+                total += after.earned
+                squares += after.earned * after.earned
+                length += after.time
+                numbers[i] += 1 << EPISODE_BITS
+                _put_at_start(env, policy, like_parameters, memory, lane, key, numbers[i], like)
+            write_observation(observations, row + n_envs + lane, take(memory, lane, like).observation)
+    for t in range(n_steps):
+        _bootstrap(critic, value_parameters, segment, t, first, n, work)
+    totals[chunk, 0] = n_episodes
+    totals[chunk, 1] = total
+    totals[chunk, 2] = squares
+    totals[chunk, 3] = length
+
+
+@plain_kernel
+def record_segment(
+    env,
+    policy,
+    theta,
+    critic,
+    value_parameters,
+    lanes,
+    horizon,
+    seed,
+    beginning,
+    memory,
+    numbers,
+    segment,
+    work,
+    totals,
+):
+    """Record a segment of all environments, which begin their first episodes if `beginning`."""
+    call = env, policy, theta, critic, value_parameters, lanes, horizon, seed_key(seed), beginning
+    parcel = pack((call, memory, numbers, segment, work, totals))
+    in_parallel(record_chunk, parcel, memory.shape[0])
+
+
+class Episodes(NamedTuple):
+    """The episodes that ended in a segment."""
+
+    count: int
+    mean_return: float  # NaN if there was none
+    return_standard_error: float  # NaN if there were less than two
+    mean_length: float
+
+
+class Segments:
+    """N environments of one kind under one policy, and the memory that their segments are recorded in.
+
+    Parameters
+    ----------
+    env, policy : NamedTuple
+    n_envs, n_steps : int
+        N and T.
+    horizon : int
+        Steps after which an episode is truncated.
+    seed : int
+    dtype : dtype
+        Of what is recorded, but for integers and booleans.
+    critic : NamedTuple, optional
+        A value network.
+    threads : int, optional
+    """
+
+    def __init__(self, env, policy, n_envs, n_steps, horizon, seed, dtype, critic=None, threads=None):
+        if numba.config.DISABLE_JIT:
+            raise RuntimeError("NUMBA_DISABLE_JIT: segments are recorded by compiled code only")
+        self.env, self.policy, self.horizon, self.seed, self.threads = env, policy, horizon, seed, threads
+        self.critic = critic
+        self._beginning = True
+        space = env.action_space
+        width = int(np.prod(space.shape)) if space.shape else 0
+        rng = trajectory_rng(np.uint64(0), 0)
+        state = env.reset(rng)
+        observation = as_observation(env.observe(state))
+        action = (0.0,) * width if width else 0
+        n_rows = count_leaves(
+            Lane(state, rng, 0, 0.0, tuple(np.atleast_1d(observation)), action, 0.0, 0.0, 0)
+        )
+        most = lanes_for(n_rows)
+        few = -(-n_envs // _CHUNKS // VECTOR) * VECTOR
+        self._lanes = min(most, max(_FEW_LANES, few))
+        n_chunks = -(-n_envs // self._lanes)
+        words = words_for(n_rows, most)
+        buffer = np.zeros(n_chunks * words + VECTOR)
+        start = (-(buffer.ctypes.data >> 3)) % VECTOR
+        self.memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)
+        self.numbers = np.arange(n_envs, dtype=np.int64)
+        self._totals = np.zeros((n_chunks, 4))
+        sizes = [part.workspace_size(self._lanes) for part in (policy, critic) if is_neural_part(part)]
+        self._work = np.zeros((n_chunks, max(sizes, default=0)), dtype)
+        whole = env.observation_space.dtype is None or env.observation_space.dtype.kind in "iu"
+        shown = np.shape(observation)
+        steps = n_steps, n_envs
+        self.segment = Segment(
+            np.zeros((n_steps + 1, n_envs, *shown), np.int64 if whole else dtype),
+            np.zeros((*steps, *shown), np.int64 if whole else dtype),
+            np.zeros((*steps, width), dtype) if width else np.zeros(steps, np.int64),
+            np.zeros(steps, dtype),
+            np.zeros(steps, dtype),
+            np.zeros(steps, np.bool_),
+            np.zeros(steps, np.bool_),
+            np.zeros(steps if critic is not None else (0, 0), dtype),
+            np.zeros(steps if critic is not None else (0, 0), dtype),
+        )
+
+    def record(self, theta, value_parameters=None) -> Episodes:
+        """Record the next segment into `segment`, and return what the episodes that ended in it earned."""
+        policy = self.policy
+        arguments = (
+            distinct(self.env),
+            distinct(policy),
+            theta if is_neural(policy) else as_parameters(policy, theta),
+            self.critic if self.critic is None else distinct(self.critic),
+            value_parameters,
+            self._lanes,
+            self.horizon,
+            np.uint64(self.seed),
+            self._beginning,
+            self.memory,
+            self.numbers,
+            self.segment,
+            self._work,
+            self._totals,
+        )
+        with kernel_threads(self.threads):
+            try:
+                record_segment(*arguments)
+            except Exception:
+                with readable_errors(self.env, policy):
+                    raise
+        self._beginning = False
+        return _episodes(*self._totals.sum(axis=0))
+
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return copies of what the next segment depends on, apart from θ."""
+        return self.memory.copy(), self.numbers.copy()
+
+    def restore(self, memory: np.ndarray, numbers: np.ndarray) -> None:
+        """Go on from a `state`."""
+        self.memory[...], self.numbers[...] = memory, numbers
+        self._beginning = False
+
+
+def is_neural_part(part):
+    """Whether something has a workspace."""
+    return hasattr(part, "workspace_size")
+
+
+def _episodes(count, total, squares, length):
+    if count == 0:
+        return Episodes(0, *[float("nan")] * 3)
+    mean = total / count
+    variance = max(squares - count * mean**2, 0.0) / (count - 1) if count > 1 else float("nan")
+    return Episodes(int(count), mean, float(np.sqrt(variance / count)), length / count)
