@@ -1,6 +1,7 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
 from fastpg import exact, features
+from fastpg.algorithms.gae import gae
 from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
@@ -20,6 +21,7 @@ from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_tabular import SoftmaxTabular
 from fastpg.policy_checks import check_policy
+from fastpg.rollouts import Rollout, rollout
 from fastpg.runs import Run, load
 from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 
@@ -39,6 +41,7 @@ __all__ = [
     "Momentum",
     "NaturalGradient",
     "RewardToGo",
+    "Rollout",
     "Run",
     "SoftmaxFeatures",
     "SoftmaxLinear",
@@ -52,6 +55,7 @@ __all__ = [
     "evaluate",
     "exact",
     "features",
+    "gae",
     "inline",
     "load",
     "make",
@@ -61,5 +65,6 @@ __all__ = [
     "policy_gradient",
     "register",
     "registry",
+    "rollout",
     "train",
 ]

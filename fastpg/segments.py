@@ -107,6 +107,33 @@ def _(policy, theta):
     return lambda policy, theta: theta
 
 
+def workspaces(network, n, batch, theta):
+    """Return memory for `n` batches of up to that many rows at once: what `workspace` gives, of n rows each.
+
+    A network's workspace is an array, or a tuple of them, whose lengths are proportional to the batch.
+    """
+    memory = network.workspace(n * batch, theta)
+    return (
+        memory.reshape(n, -1) if isinstance(memory, np.ndarray) else tuple(a.reshape(n, -1) for a in memory)
+    )
+
+
+def workspace_at(memory, k):
+    """Return workspace k of some `workspaces`."""
+    return memory[k] if isinstance(memory, np.ndarray) else tuple(array[k] for array in memory)
+
+
+@compiled_form(workspace_at)
+def _(memory, k):
+    if isinstance(memory, types.NoneType):
+        return lambda memory, k: None
+    if isinstance(memory, types.Array):
+        return lambda memory, k: memory[k]
+    if len(memory) == 1:
+        return lambda memory, k: (memory[0][k],)
+    return lambda memory, k: (memory[0][k], *workspace_at(memory[1:], k))
+
+
 def _outputs(policy, theta, observations, t, first, n, work):
     """Return a neural policy's outputs for environments `first` to `first + n - 1`; else nothing."""
 
@@ -208,10 +235,11 @@ def _put_at_start(env, policy, parameters, memory, lane, key, number, like):
 @outline
 def record_chunk(parcel, chunk):
     """Take a chunk's environments through a segment."""
-    call, all_memory, numbers, segment, all_work, totals = unpack(parcel)
+    call, all_memory, numbers, segment, (policy_work, critic_work), totals = unpack(parcel)
     env, policy, theta, critic, value_parameters, lanes, horizon, key, beginning = call
     observations, final, actions, log_probs, rewards, terminated, truncated, values, next_values = segment
-    memory, work = all_memory[chunk], all_work[chunk]
+    memory = all_memory[chunk]
+    policy_work, critic_work = workspace_at(policy_work, chunk), workspace_at(critic_work, chunk)
     n_steps, n_envs = rewards.shape
     first = chunk * lanes
     n = min(lanes, n_envs - first)
@@ -223,8 +251,8 @@ def record_chunk(parcel, chunk):
         write_observation(observations, first + lane, take(memory, lane, like).observation)
     n_episodes, total, squares, length = 0.0, 0.0, 0.0, 0.0
     for t in range(n_steps):
-        _evaluate(critic, value_parameters, observations, t, first, n, work, values)
-        outputs = _outputs(policy, theta, observations, t, first, n, work)
+        _evaluate(critic, value_parameters, observations, t, first, n, critic_work, values)
+        outputs = _outputs(policy, theta, observations, t, first, n, policy_work)
         step_lanes(env, policy, theta, outputs, horizon, memory, n, like)
         row = t * n_envs + first
         for lane in range(n):
@@ -245,7 +273,7 @@ def record_chunk(parcel, chunk):
                 _put_at_start(env, policy, like_parameters, memory, lane, key, numbers[i], like)
             write_observation(observations, row + n_envs + lane, take(memory, lane, like).observation)
     for t in range(n_steps):
-        _bootstrap(critic, value_parameters, segment, t, first, n, work)
+        _bootstrap(critic, value_parameters, segment, t, first, n, critic_work)
     totals[chunk, 0] = n_episodes
     totals[chunk, 1] = total
     totals[chunk, 2] = squares
@@ -327,8 +355,11 @@ class Segments:
         self.memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)
         self.numbers = np.arange(n_envs, dtype=np.int64)
         self._totals = np.zeros((n_chunks, 4))
-        sizes = [part.workspace_size(self._lanes) for part in (policy, critic) if is_neural_part(part)]
-        self._work = np.zeros((n_chunks, max(sizes, default=0)), dtype)
+        like_theta = np.empty(0, dtype)
+        self._work = (
+            workspaces(policy, n_chunks, self._lanes, like_theta) if is_neural(policy) else None,
+            None if critic is None else workspaces(critic, n_chunks, self._lanes, like_theta),
+        )
         whole = env.observation_space.dtype is None or env.observation_space.dtype.kind in "iu"
         shown = np.shape(observation)
         steps = n_steps, n_envs
@@ -380,11 +411,6 @@ class Segments:
         """Go on from a `state`."""
         self.memory[...], self.numbers[...] = memory, numbers
         self._beginning = False
-
-
-def is_neural_part(part):
-    """Whether something has a workspace."""
-    return hasattr(part, "workspace_size")
 
 
 def _episodes(count, total, squares, length):

@@ -200,3 +200,18 @@ def reinforce(theta, n, seed, horizon, baseline, **parameters):
     gradient, error = mean_and_error(terms(scores, returns, baseline))
     mean_return, return_error = mean_and_error(returns)
     return Gradient(gradient, error, float(mean_return), float(return_error), lengths)
+
+
+def advantages(rewards, values, next_values, terminated, truncated, discount, decay):
+    """Generalised advantages by their definition, a sum of temporal-difference errors for each step."""
+    n_steps, n_envs = rewards.shape
+    result = np.zeros((n_steps, n_envs))
+    for i in range(n_envs):
+        for t in range(n_steps):
+            for k in range(t, n_steps):
+                following = 0.0 if terminated[k, i] else next_values[k, i]
+                error = rewards[k, i] + discount * following - values[k, i]
+                result[t, i] += (discount * decay) ** (k - t) * error
+                if terminated[k, i] or truncated[k, i]:
+                    break
+    return result
