@@ -128,7 +128,12 @@ def rollout(
     following[over] = segment.final_observations[over]
     return Rollout(
         segment.observations[:-1],
-        *segment[2:7],
+        segment.actions,
+        segment.log_probs,
+        segment.rewards,
+        segment.terminated,
+        segment.truncated,
         following,
-        *(None if critic is None else values for values in segment[7:]),
+        None if critic is None else segment.values,
+        None if critic is None else segment.next_values,
     )

@@ -306,7 +306,7 @@ def record_segment(
 class Episodes(NamedTuple):
     """The episodes that ended in a segment."""
 
-    count: int
+    n_episodes: int
     mean_return: float  # NaN if there was none
     return_standard_error: float  # NaN if there were less than two
     mean_length: float

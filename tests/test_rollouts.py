@@ -121,7 +121,7 @@ def test_a_segment_goes_on_where_the_last_one_ended(cartpole):
     np.testing.assert_array_equal(whole.actions, np.concatenate([half[2] for half in halves]))
     np.testing.assert_array_equal(whole.observations, np.concatenate([half[0][:-1] for half in halves]))
     over = whole.terminated | whole.truncated
-    assert sum(e.count for e in episodes) == over.sum()
+    assert sum(e.n_episodes for e in episodes) == over.sum()
     np.testing.assert_array_equal(halves[0][0][-1], halves[1][0][0])
 
 
@@ -134,11 +134,11 @@ def test_the_returns_of_finished_episodes(cartpole):
     for i in range(N_ENVS):
         ends = np.flatnonzero(over[:, i])
         returns += np.diff(ends, prepend=-1).tolist()  # a reward of 1 each step
-    assert episodes.count == len(returns) and episodes.mean_length == pytest.approx(np.mean(returns))
+    assert episodes.n_episodes == len(returns) and episodes.mean_length == pytest.approx(np.mean(returns))
     assert episodes.mean_return == pytest.approx(np.mean(returns))
     error = np.std(returns, ddof=1) / np.sqrt(len(returns))
     assert episodes.return_standard_error == pytest.approx(error)
-    assert segments.record(theta).count > 0
+    assert segments.record(theta).n_episodes > 0
 
 
 @pytest.mark.parametrize(
