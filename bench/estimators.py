@@ -5,8 +5,8 @@
 * the same trajectories differentiated by JAX (`bench/jax_gradient.py`);
 * the variance of each estimator, with its exact value where `fastpg.exact` has it.
 
-As in `bench.speed`, what is compared runs in turn, and a ratio is the median of the ratios of neighbours. JAX
-may have an interpreter of its own, as in `bench.environments`; it is left out where it is not installed.
+What is compared runs in turn, and a ratio is the median of the ratios of neighbours. JAX
+may have an interpreter of its own, as in `bench.contestants`; it is left out where it is not installed.
 ``--picture FILE`` draws the variances, and measures nothing else unless sections are named.
 """
 
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,14 +24,10 @@ import numpy as np
 from fastpg.envs import FiniteMDP
 
 import fastpg
-from bench.environments import installed
-from bench.policies import BALANCING, UNIFORM
-from bench.speed import (
+from bench.contestants import installed
+from bench.measuring import (
     CORES,
-    FULL,
-    QUICK,
     ROOT,
-    Effort,
     Result,
     alternate,
     conditions,
@@ -39,11 +35,24 @@ from bench.speed import (
     print_table,
     ratios,
 )
+from bench.policies import BALANCING, UNIFORM
 from fastpg import GPOMDP, REINFORCE, RewardToGo, exact
 from fastpg.arguments import check_horizon
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.problem import Problem
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    alternations: int
+    n_short: int  # trajectories of 22 steps
+    n_long: int  # trajectories of 410 steps
+
+
+FULL, QUICK = Effort(11, 1_000_000, 100_000), Effort(3, 200_000, 10_000)
 
 CARTPOLE = fastpg.make("CartPole-v1")
 LINEAR = fastpg.SoftmaxLinear.for_env(CARTPOLE)

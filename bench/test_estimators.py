@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bench.environments import installed
+from bench.contestants import installed
 from bench.estimators import AGREEMENT, ASKED, ASKED_WEIGHTED, cases, differences
 
 PEERS = os.environ.get("FASTPG_PEERS", sys.executable)

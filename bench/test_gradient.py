@@ -1,85 +1,76 @@
-"""Benchmarks of the gradient: ``pytest bench/ --benchmark-only``.
-
-A column `steps_per_second` in millions stands in the extra information of each benchmark
-(``--benchmark-json``). For ratios use ``python -m bench.speed``, which alternates what it compares.
-"""
+"""The gradient: of each environment, with each baseline, and with more and more parameters."""
 
 import numba
 import pytest
 
 import fastpg
-from bench import yardstick
-from bench.policies import BALANCING, UNIFORM
+from bench.compare import THETA_SEEDS, random_theta
+from bench.references import yardstick
+from bench.suites import CARTPOLE, EPISODES, LINEAR, measure
+from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding
 
-ENV = fastpg.make("CartPole-v1")
-POLICY = fastpg.SoftmaxLinear.for_env(ENV)
-THETAS = {"22 steps": (UNIFORM, 1_000_000), "410 steps": (BALANCING, 50_000)}
-THREADS = [1, 2]
-
-episodes = pytest.mark.parametrize("episode", THETAS)
-threads_1_and_2 = pytest.mark.parametrize("threads", THREADS, ids=lambda n: f"{n} threads")
-
-
-def skip_beyond_the_cores(threads):
-    """Skip where the machine cannot run that many threads at once."""
-    if threads > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip(f"needs {threads} cores")
-
-
-def measure(benchmark, gradient, rounds):
-    """Time a function that returns an estimate; keep its number of steps, and steps per second."""
-    estimate = benchmark.pedantic(gradient, rounds=rounds, warmup_rounds=1)
-    benchmark.extra_info["steps"] = estimate.n_steps
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["steps_per_second"] = estimate.n_steps / benchmark.stats.stats.median
+FEATURES = {
+    "observation": None,
+    "Polynomial(1)": Polynomial(1),
+    "Fourier(1)": Fourier(1),
+    "Polynomial((3, 3, 1, 1))": Polynomial((3, 3, 1, 1)),
+    "Fourier((3, 3, 1, 1))": Fourier((3, 3, 1, 1)),
+    "RadialBasis((4, 4, 2, 2))": RadialBasis((4, 4, 2, 2), normalised=True),
+    "Polynomial((4, 4, 4, 3))": Polynomial((4, 4, 4, 3)),
+    "Fourier((4, 4, 4, 3))": Fourier((4, 4, 4, 3)),
+    "TileCoding(8, 3)": TileCoding(8, 3),
+}
 
 
-@pytest.mark.benchmark(group="gradient, N=1e6 of 22 steps, N=5e4 of 410 steps")
-@threads_1_and_2
-@episodes
-def test_fastpg(benchmark, episode, threads):
-    """fastpg, all sums for every baseline in one pass."""
-    skip_beyond_the_cores(threads)
-    theta, n = THETAS[episode]
+@pytest.mark.benchmark(group="gradient")
+@pytest.mark.parametrize("id", THETA_SEEDS)
+def test_environment(benchmark, id):
+    """Two thousand trajectories of the linear policy, at the θ that the peers are compared at."""
+    env = fastpg.make(id)
+    policy = fastpg.policy_for(env)
+    theta = random_theta(env, policy, THETA_SEEDS[id])
+    measure(benchmark, lambda: fastpg.policy_gradient(env, policy, theta, n_trajectories=2000), 5)
+
+
+@pytest.mark.benchmark(group="gradient of CartPole-v1")
+@pytest.mark.parametrize("episode", EPISODES)
+def test_fastpg(benchmark, episode):
+    """All sums for every baseline in one pass."""
+    theta, n = EPISODES[episode]
+    estimator = fastpg.REINFORCE("optimal")
     measure(
-        benchmark,
-        lambda: fastpg.policy_gradient(
-            ENV, POLICY, theta, fastpg.REINFORCE("optimal"), n_trajectories=n, threads=threads
-        ),
-        rounds=5,
+        benchmark, lambda: fastpg.policy_gradient(CARTPOLE, LINEAR, theta, estimator, n_trajectories=n), 5
     )
 
 
-@pytest.mark.benchmark(group="gradient, N=1e6 of 22 steps, N=5e4 of 410 steps")
+@pytest.mark.benchmark(group="gradient of CartPole-v1")
 @pytest.mark.skipif(yardstick.compiler() is None, reason="the C yardstick needs gcc")
-@threads_1_and_2
-@episodes
-def test_c(benchmark, episode, threads):
+@pytest.mark.parametrize("episode", EPISODES)
+def test_c(benchmark, episode):
     """The same work, by hand in C."""
-    skip_beyond_the_cores(threads)
-    theta, n = THETAS[episode]
-    measure(benchmark, lambda: yardstick.gradient(theta, n, threads=threads), rounds=5)
+    theta, n = EPISODES[episode]
+    threads = numba.config.NUMBA_NUM_THREADS
+    measure(benchmark, lambda: yardstick.gradient(theta, n, threads=threads), 5)
 
 
-@pytest.mark.benchmark(group="batch size")
-@pytest.mark.parametrize("n", [100, 1_000, 10_000, 100_000, 1_000_000])
-def test_batch_size(benchmark, n):
-    """What the work outside the lanes costs: one call for N trajectories of 22 steps."""
-    measure(
-        benchmark,
-        lambda: fastpg.policy_gradient(ENV, POLICY, UNIFORM, n_trajectories=n),
-        rounds=max(5, min(200, 1_000_000 // n)),
-    )
-
-
-@pytest.mark.benchmark(group="baseline")
+@pytest.mark.benchmark(group="gradient, baselines")
 @pytest.mark.parametrize("baseline", ["none", "mean", "optimal"])
 def test_baseline(benchmark, baseline):
     """One kernel serves all baselines; they should cost the same."""
+    theta, _ = EPISODES["22 steps"]
+    estimator = fastpg.REINFORCE(baseline)
     measure(
         benchmark,
-        lambda: fastpg.policy_gradient(
-            ENV, POLICY, UNIFORM, fastpg.REINFORCE(baseline), n_trajectories=300_000
-        ),
-        rounds=5,
+        lambda: fastpg.policy_gradient(CARTPOLE, LINEAR, theta, estimator, n_trajectories=300_000),
+        5,
     )
+
+
+@pytest.mark.benchmark(group="gradient, number of parameters")
+@pytest.mark.parametrize("features", FEATURES)
+def test_features(benchmark, features):
+    """A softmax policy in features, at θ = 0."""
+    policy = fastpg.SoftmaxLinear.for_env(CARTPOLE, features=FEATURES[features])
+    benchmark.extra_info["parameters"] = policy.n_parameters
+    theta = policy.initial()
+    measure(benchmark, lambda: fastpg.policy_gradient(CARTPOLE, policy, theta, n_trajectories=20_000), 7)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastpg
-from bench import yardstick
 from bench.policies import BALANCING, UNIFORM
+from bench.references import yardstick
 
 pytestmark = pytest.mark.skipif(yardstick.compiler() is None, reason="the C yardstick needs gcc")
 

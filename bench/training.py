@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 import fastpg
-from bench.speed import conditions
+from bench.measuring import conditions
 from fastpg.defaults import settings_for
 from fastpg.interop.gymnasium import play
 

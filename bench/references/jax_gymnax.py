@@ -1,11 +1,9 @@
-"""The REINFORCE gradient of a linear policy by gymnax and JAX, to compare with; imports nothing of fastpg.
+"""JAX with gymnax, jitted, vmapped, differentiated automatically, on as many XLA devices as there are cores.
 
-``XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m bench.gymnax_gradient ID THETA`` with θ as
-fastpg has it (JSON): keeps the fastest of what it tries, and prints a line of JSON: its gradient and mean
-return with standard errors, what was tried, the time to compile. Then each line that it reads, a number
-of seconds, it answers by the steps and the seconds that gradients took for so long.
+``XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m bench.references.jax_gymnax THETA --id ID``
+answers as `bench.serving` has it, with the time to compile among the facts.
 
-Jitted, vmapped over lanes and mapped over the XLA devices, in float32. The score of a step is the automatic
+In float32, mapped over the devices. The score of a step is the automatic
 derivative of its log-probability; a lane adds them up and multiplies by the return at its end. (Recording
 the trajectories and differentiating them at once was slower or no faster.) Actions are drawn for all lanes
 from one key, which is faster than a key a lane. Tried, the first two with the first number of lanes, then
@@ -16,17 +14,14 @@ the faster with each number:
 * `masked`: `step_env`, which does not, from start to horizon; the steps after an episode's end do not count.
 """
 
-import argparse
 import functools
-import importlib.metadata
-import json
-import sys
 import time
 
 import gymnax
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from bench.serving import Sums, fastest, gradient_arguments, gradient_facts, serve, steps_of, versions
 
 
 class Linear:
@@ -136,66 +131,32 @@ class Gradient:
     def __call__(self):
         """Return the sums of one call on each device: scores times returns, returns, episodes, steps."""
         self.lanes, sums = self.run(self.theta, self.lanes, self._split())
-        return jax.block_until_ready(sums)
-
-    def timed(self, seconds):
-        """Return the steps and the seconds of as many calls as fit."""
-        started, steps = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            steps += int(self()[3].sum())
-        return steps, time.perf_counter() - started
-
-    def speed(self):
-        """Return M steps/s."""
-        steps, seconds = self.timed(0.5)
-        return steps / seconds / 1e6
+        return Sums(*jax.block_until_ready(sums))
 
     def _split(self):
         self.keys, key = jax.random.split(self.keys)
         return jax.random.split(key, self.n_devices)
 
 
-def estimate(gradient, n_calls):
-    """Return the gradient and then the mean return, and the standard errors of both: shape (P + 1,) each."""
-    gradient.keys = jax.random.key(1)  # whatever was timed before
-    calls = [[np.asarray(x) for x in gradient()] for _ in range(n_calls)]  # a row for each device
-    per_call = np.concatenate([np.column_stack([scores, returns]) for scores, returns, _, _ in calls])
-    episodes = np.concatenate([ended for _, _, ended, _ in calls])[:, np.newaxis]
-    mean = per_call.sum(axis=0) / episodes.sum()
-    residuals = (per_call - mean * episodes) / episodes.mean()  # of a ratio of two sums
-    return mean, residuals.std(axis=0, ddof=1) / np.sqrt(len(residuals))
-
-
 def main():
-    """Choose the form and the batch size, check, and answer."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("id")
-    parser.add_argument("theta", type=json.loads)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1024, 256, 4096, 16384])
-    parser.add_argument("--calls", type=int, default=40, help="gradients for the standard errors")
+    """Choose the form and the number of lanes, estimate, and answer."""
+    parser = gradient_arguments(__doc__.splitlines()[0], lanes=[1024, 256, 4096, 16384])
+    parser.add_argument("--id", default="CartPole-v1")
     arguments = parser.parse_args()
     id, theta, lanes = arguments.id, arguments.theta, arguments.lanes
 
-    made = {(form, lanes[0]): Gradient(form, id, theta, lanes[0]) for form in (resetting, masked)}
-    speeds = {key: made[key].speed() for key in made}
-    form, _ = max(speeds, key=speeds.__getitem__)
-    mean, error = estimate(made[form, lanes[0]], arguments.calls)
-    for n in lanes[1:]:
-        made[form, n] = Gradient(form, id, theta, n)
-        speeds[form, n] = made[form, n].speed()
-    best = max(speeds, key=speeds.__getitem__)
-    answer = {
-        "versions": f"gymnax {importlib.metadata.version('gymnax')}, jax {jax.__version__}",
-        "devices": jax.local_device_count(),
-        "mean": mean.tolist(),
-        "standard_error": error.tolist(),
-        "best": f"{best[0].__name__}, {best[1]:,} lanes",
-        "tried": {f"{form.__name__}, {n:,} lanes": speed for (form, n), speed in speeds.items()},
+    made = {f.__name__: Gradient(f, id, theta, lanes[0]) for f in (resetting, masked)}
+    form = fastest({name: steps_of(gradient) for name, gradient in made.items()})
+    facts = gradient_facts(made[form], arguments.calls)
+    made = {lanes[0]: made[form]}
+    made |= {n: Gradient(globals()[form], id, theta, n) for n in lanes[1:]}
+    best = fastest({n: steps_of(gradient) for n, gradient in made.items()})
+    facts |= {
+        "versions": versions("gymnax", "jax"),
+        "setting": f"{form}, {best:,} trajectories at once, {jax.local_device_count()} XLA devices",
         "compile_seconds": made[best].compile_seconds,
     }
-    print(json.dumps(answer), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(made[best].timed(float(line))), flush=True)
+    serve(facts, steps_of(made[best]))
 
 
 if __name__ == "__main__":

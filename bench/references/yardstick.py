@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SOURCE = Path(__file__).with_name("cartpole.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
-LANES = 32  # the fastest of 16, 32, 64, 128 and 256, by 5 %; `python -m bench.yardstick` measures it anew
+LANES = 32  # the fastest of 16 to 256, by 5 %; `python -m bench.references.yardstick` measures it anew
 
 _N_PARAMETERS = 10
 _MAX_CHUNK = 4096

@@ -1,0 +1,1 @@
+"""Other people's software, as its users run it, each in a process of its own (`bench.serving`)."""
