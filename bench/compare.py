@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 
 import fastpg
 from bench.contestants import Setting, fastest, installed, settings, timer
-from bench.measuring import CORES, ROOT, alternate, conditions, load, ratios, spread, three_digits
+from bench.measuring import CORES, ROOT, alternate, conditions, load, ratios, run_fresh, spread, three_digits
 from bench.peers.solving import STARTED, THRESHOLDS
 from bench.policies import BALANCING, UNIFORM
 from bench.references import yardstick
@@ -79,6 +79,7 @@ class Duel:
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
     compile_seconds: float | None = None
+    our_compile_seconds: float | None = None
     difference: float | None = None  # in standard errors
     skipped: str = ""
     notes: str = ""
@@ -102,9 +103,37 @@ class Duel:
             three_digits(statistics.median(self.theirs)),
             three_digits(statistics.median(self.ours)),
             f"**{three_digits(self.ratio())} ×**" + (f" ({quartiles})" if quartiles else ""),
-            "" if self.compile_seconds is None else f"{self.compile_seconds:.1f} s",
+            f"{_seconds(self.compile_seconds)} / {_seconds(self.our_compile_seconds)}",
             self.notes or ("" if self.difference is None else f"{self.difference:.1f} standard errors"),
         ]
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def first_call_seconds(code: str) -> float:
+    """Return the seconds of a first call in a fresh process, whose kernel is not on the disk."""
+    with tempfile.TemporaryDirectory() as empty:
+        return float(run_fresh("-c", code, cache=Path(empty))[1])
+
+
+FIRST_GRADIENT = """
+import sys, time, fastpg
+env = fastpg.make("{id}")
+policy = fastpg.policy_for(env)
+started = time.perf_counter()
+fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=2)
+print(time.perf_counter() - started)
+"""
+FIRST_STEP = """
+import time, fastpg
+envs = fastpg.make_vec("{id}", 2)
+started = time.perf_counter()
+envs.reset(seed=0)
+envs.step(envs.action_space.sample())
+print(time.perf_counter() - started)
+"""
 
 
 # --- gradients ---
@@ -180,10 +209,12 @@ def gradient_settings(
 
 def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
     """The same gradient of a linear policy."""
-    tasks = {"CartPole-v1, 22 steps a trajectory": ("CartPole-v1", UNIFORM)}
-    tasks["CartPole-v1, 410 steps a trajectory"] = "CartPole-v1", BALANCING
+    tasks = {}
     for id in effort.ids:
-        if id != "CartPole-v1":
+        if id == "CartPole-v1":
+            tasks[f"{id}, 22 steps a trajectory"] = id, UNIFORM
+            tasks[f"{id}, 410 steps a trajectory"] = id, BALANCING
+        else:
             env = fastpg.make(id)
             tasks[id] = id, random_theta(env, fastpg.policy_for(env), THETA_SEEDS[id])
     for task, (id, theta) in tasks.items():
@@ -195,6 +226,7 @@ def gradient_duels(task: str, id: str, theta: np.ndarray, effort: Effort, peers:
     env = fastpg.make(id)
     policy = fastpg.policy_for(env)
     estimate = fastpg.policy_gradient(env, policy, theta, n_trajectories=100_000)
+    ours_to_compile = first_call_seconds(FIRST_GRADIENT.format(id=id))
     timers, duels, contestants = [], [], []
 
     def enter(name, setting, facts, speed):
@@ -202,6 +234,7 @@ def gradient_duels(task: str, id: str, theta: np.ndarray, effort: Effort, peers:
         if off > MAX_DIFFERENCE:
             raise RuntimeError(f"{name}, {task}: another gradient, by {off:.1f} standard errors")
         about = {"compile_seconds": facts.get("compile_seconds"), "difference": off}
+        about["our_compile_seconds"] = ours_to_compile
         duels.append(Duel("gradient", task, name, setting, **about))
         timers.append(speed)
 
@@ -230,7 +263,7 @@ def fought(duels: list[Duel], rounds: int, ours: Callable, timers: list[Callable
     """Run all in turn; yield the duels with what was measured."""
     measured = alternate(rounds, ours, *timers)
     for duel, theirs in zip(duels, measured[1:], strict=True):
-        yield Duel(**{**asdict(duel), "ours": measured[0], "theirs": theirs})
+        yield replace(duel, ours=measured[0], theirs=theirs)
 
 
 def not_there(python: str, package: str) -> str:
@@ -260,7 +293,9 @@ def stepping_settings(id: str, effort: Effort, peers: str) -> Iterator[tuple[str
             "Gymnasium, NumPy",
             "gymnasium",
             [
-                setting(ours, f"{n:,} in each of {p} processes", "gymnasium_numpy", n, processes=p)
+                setting(
+                    ours, f"{n:,} environments in each of {p} processes", "gymnasium_numpy", n, processes=p
+                )
                 for n in many
                 for p in {1, CORES}
             ],
@@ -268,33 +303,40 @@ def stepping_settings(id: str, effort: Effort, peers: str) -> Iterator[tuple[str
         yield (
             "rlox",
             "rlox",
-            [setting(peers, f"{n:,}", "rlox", n, "--threads", cores) for n in (512, 4096, 16384)],
+            [
+                setting(peers, f"{n:,} environments", "rlox", n, "--threads", cores)
+                for n in (512, 4096, 16384)
+            ],
         )
     one = ("--batch", "1024", "--threads", "1")
     yield (
         "EnvPool",
         "envpool",
         [
-            setting(peers, "asynchronous, 4,096, batch 1,024, 1 thread", "envpool", 4096, *one),
+            setting(peers, "asynchronous, 4,096 environments, batch 1,024, 1 thread", "envpool", 4096, *one),
             setting(
                 peers,
-                f"asynchronous, 4,096, batch 1,024, {cores} threads",
+                f"asynchronous, 4,096 environments, batch 1,024, {cores} threads",
                 *("envpool", 4096, "--batch", "1024", "--threads", cores),
             ),
             setting(
                 peers,
-                f"asynchronous, 4,096, batch 1,024, 1 thread in each of {cores} processes",
+                f"asynchronous, 4,096 environments, batch 1,024, 1 thread in each of {cores} processes",
                 *("envpool", 4096, *one),
                 processes=CORES,
             ),
-            setting(peers, "synchronous, 1,024, 1 thread", "envpool", 1024),
+            setting(peers, "synchronous, 1,024 environments, 1 thread", "envpool", 1024),
         ],
     )
-    yield "gymnax", "gymnax", [setting(peers, f"{n:,}", "gymnax", n) for n in many]
+    yield "gymnax", "gymnax", [setting(peers, f"{n:,} environments", "gymnax", n) for n in many]
     yield (
         "Gymnasium, sync",
         "gymnasium",
-        [setting(ours, f"64 in each of {cores} processes", "gymnasium_sync", 64, processes=CORES)],
+        [
+            setting(
+                ours, f"64 environments in each of {cores} processes", "gymnasium_sync", 64, processes=CORES
+            )
+        ],
     )
 
 
@@ -304,6 +346,7 @@ def stepping_duels(id: str, effort: Effort, peers: str) -> Iterator[Duel]:
     vectors = {n: stepping_timer(fastpg.make_vec(id, n), effort.seconds) for n in effort.num_envs}
     speeds = {n: statistics.median(alternate(3, speed)[0]) for n, speed in vectors.items()}
     best = max(speeds, key=speeds.__getitem__)
+    ours_to_compile = first_call_seconds(FIRST_STEP.format(id=id))
     timers, duels, contestants = [], [], []
     for name, package, candidates in stepping_settings(id, effort, peers):
         if not installed(candidates[0].command[0], package):
@@ -312,8 +355,9 @@ def stepping_duels(id: str, effort: Effort, peers: str) -> Iterator[Duel]:
         how, contestant = fastest(candidates, effort.seconds)
         contestants.append(contestant)
         facts = contestant.facts
-        setting = ", ".join(filter(None, (facts["versions"], f"{how} environments", facts.get("setting"))))
+        setting = ", ".join(filter(None, (facts["versions"], how, facts.get("setting"))))
         about = {"compile_seconds": facts.get("compile_seconds"), "notes": f"fastpg: {best:,} environments"}
+        about["our_compile_seconds"] = ours_to_compile
         duels.append(Duel("stepping", task, name, setting, **about))
         timers.append(timer(contestant, effort.seconds))
     yield from fought(duels, effort.rounds, vectors[best], timers)
@@ -358,7 +402,7 @@ def solve(python: str, module: str, id: str, arguments: tuple[str, ...], caches:
 
 def training(effort: Effort, peers: str) -> Iterator[Duel]:
     """Seconds from the start of the process until the problem is solved."""
-    for id in LEARNERS if effort.seeds > 1 else ["CartPole-v1"]:
+    for id in (id for id in LEARNERS if id in effort.ids):
         with tempfile.TemporaryDirectory() as caches:
             yield from training_duels(id, effort, peers, caches)
 
@@ -381,6 +425,8 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
         for name, (python, module, arguments) in runners.items():
             told[name].append(solve(python, module, id, arguments, caches, seed))
             print(f"  {name}, seed {seed}: {told[name][-1]}", file=sys.stderr, flush=True)
+    # The same seed with nothing compiled, and with everything that is kept on the disk.
+    extra = {name: max(0.0, first[name]["seconds"] - told[name][0]["seconds"]) for name in runners}
     ours = [run["seconds"] for run in told["fastpg"]]
     steps = statistics.median(run["steps"] for run in told["fastpg"])
     for name in list(runners)[1:]:
@@ -392,10 +438,10 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
             f"solved {solved} of {len(runs)}; {statistics.median(run['steps'] for run in runs):,.0f} steps "
             f"(fastpg {steps:,.0f}); {startup:.1f} s before training"
         )
-        extra = first[name]["seconds"] - theirs[0]  # the same seed with nothing compiled, and with all
         setting = f"{LEARNERS[id][name][0]}, {runs[0]['versions']}"
         about = {"unit": "s", "ours": ours, "theirs": theirs, "notes": notes}
-        yield Duel("training", task, name, setting, compile_seconds=max(extra, 0.0), **about)
+        about["compile_seconds"] = extra[name] if "compile_seconds" in runs[0] else None
+        yield Duel("training", task, name, setting, our_compile_seconds=extra["fastpg"], **about)
 
 
 # --- the report ---
@@ -417,7 +463,7 @@ HEADINGS = {
     "training": (
         "Training until solved",
         "seconds of the whole process, import included, checks not: 100 greedy episodes in Gymnasium every "
-        "1,000 steps or update; to compile: what the first process takes longer, nothing compiled on disk; "
+        "1,000 steps or update; to compile: what a process takes longer with nothing compiled on the disk; "
         "fastpg by REINFORCE with the defaults of the environment",
         "",
     ),
@@ -426,7 +472,10 @@ HEADINGS = {
 
 def ordered(duels: list[Duel]) -> list[Duel]:
     """Return them with the strongest peer of each task first, those that were skipped last."""
-    tasks = list(dict.fromkeys(duel.task for duel in duels))
+    tasks = sorted(
+        {duel.task for duel in duels},
+        key=lambda task: ([task.startswith(id) for id in THETA_SEEDS].index(True), task),
+    )
     return sorted(duels, key=lambda d: (tasks.index(d.task), bool(d.skipped), 0 if d.skipped else d.ratio()))
 
 
@@ -439,7 +488,7 @@ def markdown(facts: dict[str, str], duels: list[Duel]) -> str:
             continue
         lines += ["", f"## {title}", "", f"{what[0].upper()}{what[1:]}.", ""]
         lines += [
-            f"| | peer | fastpg | fastpg is faster (quartiles) | to compile | {last} |",
+            f"| | peer | fastpg | fastpg is faster (quartiles) | to compile: peer / fastpg | {last} |",
             "|---|---|---|---|---|---|",
         ]
         task = None
@@ -480,6 +529,7 @@ def draw(duels: list[Duel], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     chosen = [duel for duel in ordered(duels) if not duel.skipped]
     tasks = list(dict.fromkeys((duel.section, duel.task) for duel in chosen))
@@ -495,10 +545,11 @@ def draw(duels: list[Duel], path: Path) -> None:
         for section, task in panel:
             some = [d for d in chosen if (d.section, d.task) == (section, task)]
             y -= 1.2
-            title = {"gradient": "gradient", "stepping": "stepping", "training": ""}[section]
+            title = {"gradient": "Gradient:", "stepping": "Stepping:", "training": ""}[section]
             ticks.append((y, f"{title} {task}".strip(), True))
             rows = [("fastpg", some[0].ours, "tab:green")]
             rows += [(d.peer, d.theirs, "tab:gray") for d in some]
+            rows.sort(key=lambda row: statistics.median(row[1]), reverse=section != "training")
             for name, samples, colour in rows:
                 y -= 1.0
                 value = statistics.median(samples)
@@ -517,8 +568,12 @@ def draw(duels: list[Duel], path: Path) -> None:
             else "million steps a second"
         )
         ax.spines[["top", "right"]].set_visible(False)
-        low, high = ax.get_xlim()
-        ax.set_xlim(low, high * 2)
+        values = [
+            statistics.median(x) for d in chosen if (d.section, d.task) in panel for x in (d.ours, d.theirs)
+        ]
+        ax.set_xlim(10.0 ** np.floor(np.log10(min(values)) - 0.3), max(values) * 2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -548,12 +603,13 @@ def main() -> None:
     parser.add_argument(
         "sections", nargs="*", metavar="section", help=f"all unless given: {', '.join(SECTIONS)}"
     )
+    parser.add_argument("--ids", nargs="+", metavar="ID", help=f"of {', '.join(THETA_SEEDS)}")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, to see that it works")
     parser.add_argument(
         "--peers", default=sys.executable, metavar="PYTHON", help="interpreter that has the peers"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of compare.json, .md and .png")
-    parser.add_argument("--add", action="store_true", help="keep the other sections of compare.json")
+    parser.add_argument("--add", action="store_true", help="keep what else is in compare.json")
     parser.add_argument("--publish", action="store_true", help="write the README's table as well")
     arguments = parser.parse_args()
     unknown = set(arguments.sections) - set(SECTIONS)
@@ -561,15 +617,22 @@ def main() -> None:
         parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     chosen = arguments.sections or list(SECTIONS)
     effort = QUICK if arguments.quick else FULL
+    if arguments.ids:
+        if not set(arguments.ids) <= set(THETA_SEEDS):
+            parser.error(f"--ids {' '.join(arguments.ids)}: there are {', '.join(THETA_SEEDS)}")
+        effort = replace(effort, ids=tuple(arguments.ids))
     facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
     kept = arguments.out / "compare.json"
-    duels = [duel for duel in read(kept)[1] if duel.section not in chosen] if arguments.add else []
+    before = read(kept)[1] if arguments.add and kept.exists() else []
+    duels: list[Duel] = []
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         for duel in SECTIONS[name](effort, arguments.peers):
             duels.append(duel)
             print(f"  {duel.task}: {' | '.join(duel.cells())}", file=sys.stderr, flush=True)
     facts["load at end"] = load()
+    anew = {(duel.section, duel.task) for duel in duels}
+    duels += [duel for duel in before if (duel.section, duel.task) not in anew]
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}

@@ -5,21 +5,15 @@ scaling, batch size, cold and warm start, memory. Beside its peers: `bench.compa
 """
 
 import numba
-import pytest
 
 import fastpg
 from bench.policies import BALANCING, UNIFORM
+from fastpg.throughput import thread_counts
 
 CARTPOLE = fastpg.make("CartPole-v1")
 LINEAR = fastpg.SoftmaxLinear.for_env(CARTPOLE)
 EPISODES = {"22 steps": (UNIFORM, 1_000_000), "410 steps": (BALANCING, 50_000)}
-THREADS = [1, 2, 4, 8, 16, 32, 64]
-
-
-def skip_beyond_the_cores(threads):
-    """Skip where the machine cannot run that many threads at once."""
-    if threads > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip(f"needs {threads} cores")
+THREADS = thread_counts(numba.config.NUMBA_NUM_THREADS)
 
 
 def measure(benchmark, run, rounds, n_steps=None):

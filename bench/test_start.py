@@ -3,13 +3,7 @@
 import pytest
 
 from bench.measuring import run_fresh
-
-FIRST_GRADIENT = """
-import fastpg
-env = fastpg.make("CartPole-v1")
-policy = fastpg.SoftmaxLinear.for_env(env)
-fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=1000)
-"""
+from fastpg.throughput import start_seconds
 
 
 @pytest.mark.benchmark(group="cold and warm start")
@@ -24,16 +18,13 @@ def test_cold(benchmark, tmp_path):
     """A process with one gradient, nothing compiled before."""
     caches = iter(tmp_path / str(i) for i in range(100))
 
-    def setup():
-        return ("-c", FIRST_GRADIENT), {"cache": next(caches)}
-
-    benchmark.pedantic(run_fresh, setup=setup, rounds=3)
+    benchmark.pedantic(start_seconds, setup=lambda: ((next(caches),), {}), rounds=3)
 
 
 @pytest.mark.benchmark(group="cold and warm start")
 def test_warm(benchmark, tmp_path):
     """The same with its kernel on the disk."""
-    benchmark.pedantic(run_fresh, ("-c", FIRST_GRADIENT), {"cache": tmp_path}, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(start_seconds, (tmp_path,), rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="cold and warm start")

@@ -3,7 +3,7 @@
 import pytest
 
 import fastpg
-from bench.suites import CARTPOLE, EPISODES, LINEAR, THREADS, measure, skip_beyond_the_cores
+from bench.suites import CARTPOLE, EPISODES, LINEAR, THREADS, measure
 
 
 @pytest.mark.benchmark(group="thread scaling")
@@ -11,7 +11,6 @@ from bench.suites import CARTPOLE, EPISODES, LINEAR, THREADS, measure, skip_beyo
 @pytest.mark.parametrize("episode", EPISODES)
 def test_threads(benchmark, episode, threads):
     """Bitwise the same result, sooner."""
-    skip_beyond_the_cores(threads)
     theta, n = EPISODES[episode]
     measure(
         benchmark,

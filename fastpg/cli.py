@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, gradient, compare, envs."""
+"""The command line: train, evaluate, gradient, compare, bench, envs."""
 
 import enum
 import inspect
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 import fastpg
-from fastpg.arguments import MAX_TRAJECTORIES, check_integer
+from fastpg.arguments import MAX_TRAJECTORIES, check_integer, check_threads
 from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
 from fastpg.optimizers import NaturalGradient, learning_rate_at
@@ -347,6 +347,74 @@ def compare(
         "steps and seconds of a run"
     )
     console.print(f"picture written to [bold]{escape(str(out))}[/bold]")
+
+
+@app.command()
+def bench(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ENV]...", help="Environments.", show_default="six of them"),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.01)] = 0.2,
+    threads: Threads = None,
+) -> None:
+    """Measure this machine in about a minute: steps a second, scaling over threads, cold and warm start."""
+    from statistics import median
+
+    import numba
+
+    from fastpg.throughput import gradient_timer, start_seconds, stepping_timer, thread_counts
+
+    def measured(timer):
+        return f"{median(timer() for _ in range(3)):.3g}"
+
+    with _plain_errors(), _compile_notice():
+        cores = check_threads(threads) or numba.get_num_threads()
+        rates = Table("environment", "policy", "gradient", "stepping", title="million steps a second")
+        for id in ids or _BENCHMARKED:
+            environment = _make(id, None)
+            policy = fastpg.policy_for(environment)
+            with console.status(id):
+                gradient = gradient_timer(environment, policy, policy.initial(), seconds, threads=cores)
+                stepping = stepping_timer(fastpg.VectorEnv(environment, _BENCHMARKED_ENVS), seconds)
+                row = measured(gradient), measured(stepping)
+            rates.add_row(escape(id), f"{type(policy).__name__} ({policy.n_parameters})", *row)
+        for column in rates.columns[2:]:
+            column.justify = "right"
+        console.print(rates)
+        console.print(
+            f"gradient: REINFORCE at the initial θ, {cores} threads; stepping: random actions through the "
+            f"vector interface, {_BENCHMARKED_ENVS:,} environments"
+        )
+
+        environment = fastpg.make("CartPole-v1")
+        policy = fastpg.policy_for(environment)
+        scaling = Table("threads", "million steps a second", "of one thread", title="CartPole-v1, gradient")
+        timers = {
+            n: gradient_timer(environment, policy, policy.initial(), seconds, threads=n)
+            for n in thread_counts(cores)
+        }
+        rounds = [[timer() for timer in timers.values()] for _ in range(3)]
+        for place, n in enumerate(timers):
+            speed = median(values[place] for values in rounds)
+            ratio = median(values[place] / values[0] for values in rounds)
+            scaling.add_row(str(n), f"{speed:.3g}", f"{ratio:.2f} ×")
+        console.print(scaling)
+
+        with console.status("starting fresh processes"), tempfile.TemporaryDirectory() as empty:
+            cold = start_seconds(empty)
+            warm = median(start_seconds(empty) for _ in range(3))
+    console.print(
+        f"a fresh process with one gradient of CartPole-v1: {cold:.2f} s with nothing compiled, {warm:.2f} s "
+        "with its kernel on the disk"
+    )
+
+
+_BENCHMARKED = (
+    *("CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "Pendulum-v1"),
+    "FrozenLake8x8-v1",
+)
+_BENCHMARKED_ENVS = 16_384
 
 
 @app.command()

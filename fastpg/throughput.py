@@ -1,7 +1,11 @@
-"""How many environment steps a second this machine makes: of gradients, and of vector environments."""
+"""How fast this machine is: environment steps a second, scaling over threads, cold and warm start."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,3 +76,35 @@ def stepping_timer(envs: Any, seconds: float) -> Callable[[], float]:
         return calls * envs.num_envs / (time.perf_counter() - started) / 1e6
 
     return speed
+
+
+START = """
+import fastpg
+env = fastpg.make("CartPole-v1")
+policy = fastpg.policy_for(env)
+fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=1000)
+"""
+
+
+def start_seconds(cache: str | Path | None = None) -> float:
+    """Return the seconds of a fresh process that takes one gradient, from start to exit.
+
+    Parameters
+    ----------
+    cache : path, optional
+        Directory of its compiled kernels: an empty one for a cold start, one that a process has filled for a
+        warm start. The usual one unless given.
+    """
+    environment = dict(os.environ) if cache is None else os.environ | {"FASTPG_CACHE_DIR": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", START], env=environment, check=True)
+    return time.perf_counter() - started
+
+
+def thread_counts(most: int) -> list[int]:
+    """Return 1, 2, 4, … up to `most`, and `most`."""
+    counts = [1]
+    while counts[-1] < most:
+        counts.append(min(2 * counts[-1], most))
+    return counts

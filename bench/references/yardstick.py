@@ -52,8 +52,8 @@ def compiler() -> str | None:
     return shutil.which("gcc")
 
 
-def build(flags: tuple[str, ...] = FLAGS, lanes: int = LANES) -> Path:
-    """Compile ``cartpole.c`` unless that was done before, and return the shared library.
+def build(source: Path, options: tuple[str, ...]) -> Path:
+    """Compile a C file unless that was done before, and return the shared library.
 
     Compiled and linked in two calls: linked with -ffast-math, the library would switch the whole
     process, fastpg included, to flushing denormal numbers.
@@ -67,15 +67,14 @@ def build(flags: tuple[str, ...] = FLAGS, lanes: int = LANES) -> Path:
     if gcc is None:
         raise RuntimeError("the C yardstick needs gcc, which is not on the PATH (Debian: apt install gcc)")
     version = subprocess.run([gcc, "--version"], check=True, capture_output=True).stdout
-    options = [*flags, f"-DL={lanes}"]
-    digest = hashlib.sha256(SOURCE.read_bytes() + version + repr(options).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(source.read_bytes() + version + repr(options).encode()).hexdigest()[:16]
     directory = Path(tempfile.gettempdir()) / f"fastpg-yardstick-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
-    library = directory / f"cartpole-{digest}.so"
+    library = directory / f"{source.stem}-{digest}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            compiled, linked = Path(scratch, "cartpole.o"), Path(scratch, "cartpole.so")
-            subprocess.run([gcc, *options, "-fPIC", "-c", str(SOURCE), "-o", str(compiled)], check=True)
+            compiled, linked = Path(scratch, "object.o"), Path(scratch, "library.so")
+            subprocess.run([gcc, *options, "-fPIC", "-c", str(source), "-o", str(compiled)], check=True)
             subprocess.run([gcc, "-shared", "-fopenmp", str(compiled), "-o", str(linked), "-lm"], check=True)
             os.replace(linked, library)
     return library
@@ -84,7 +83,7 @@ def build(flags: tuple[str, ...] = FLAGS, lanes: int = LANES) -> Path:
 @cache
 def load(flags: tuple[str, ...] = FLAGS, lanes: int = LANES) -> ctypes.CDLL:
     """Build and load the library."""
-    library = ctypes.CDLL(str(build(flags, lanes)))
+    library = ctypes.CDLL(str(build(SOURCE, (*flags, f"-DL={lanes}"))))
     pointer = np.ctypeslib.ndpointer(np.float64, flags="C_CONTIGUOUS")
     integer = ctypes.c_int64
     library.gradient.argtypes = [

@@ -1,0 +1,340 @@
+"""How near the lane loops come to what the processor can do: ``python -m bench.roofline [--mca LLVM-MCA]``.
+
+For each environment, with the policy that `fastpg.policy_for` gives, on one thread:
+
+* the two loops over lanes, read from the machine code: instructions, width of the vectors, floating-point
+  operations, loads and stores, what is spilled to the stack, all divided by the lanes of an iteration;
+* the cycles that ``llvm-mca`` (LLVM's model of the processor, if it is installed and knows it) gives them: if
+  nothing had to wait for results, and with the waiting;
+* what was measured: nanoseconds and cycles of a step, all included, and the floating-point operations as a
+  fraction of the peak, which is measured too (`bench/peak.c`).
+
+``--tried`` measures what might make it faster, each in a process of its own, in turn with the house as it is.
+"""
+
+import argparse
+import ctypes
+import functools
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import llvmlite.binding
+
+import fastpg
+from bench.contestants import Contestant
+from bench.measuring import alternate, conditions, load, ratios, run_fresh, spread, three_digits
+from bench.references import yardstick
+from bench.serving import serve
+from fastpg.throughput import gradient_timer
+
+SECONDS = 0.4
+
+ASSEMBLY = """
+import fastpg
+from fastpg.lanes import sweep
+env = fastpg.make("{id}")
+policy = fastpg.policy_for(env)
+fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=2, horizon=env.horizon or 1000)
+print(*sweep.inspect_asm().values(), sep="\\n")
+"""
+
+
+# --- the machine code ---
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over lanes, as the assembler has it."""
+
+    instructions: tuple[str, ...]
+    lanes: int  # of one iteration
+
+    def count(self, pattern: str) -> int:
+        """Return how many instructions there are that match."""
+        return sum(re.search(pattern, line) is not None for line in self.instructions)
+
+    def flops(self) -> int:
+        """Return the floating-point operations of one iteration, on float64; a multiply-add is two."""
+        total = 0
+        for line in self.instructions:
+            operation = re.match(r"v(fn?m(add|sub)\d+|add|sub|mul|div|sqrt|min|max)(p|s)d\s", line)
+            if operation:
+                width = {"zmm": 8, "ymm": 4}.get(widest(line), 2) if operation[3] == "p" else 1
+                total += width * (2 if operation[1].startswith("f") else 1)
+        return total
+
+
+def widest(line: str) -> str:
+    """Return the kind of the widest vector register in an instruction."""
+    return next((kind for kind in ("zmm", "ymm", "xmm") if kind in line), "")
+
+
+def loops_over_lanes(assembly: str) -> list[Loop]:
+    """Return the loops that do most lanes an iteration, from x86-64 machine code in AT&T's syntax.
+
+    A loop is what stands between a label and the last jump back to it. Behind the main loops there are others
+    for the lanes that are left over.
+    """
+    lines = [line.split("#")[0].strip() for line in assembly.splitlines()]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if line.startswith(".L") and line.endswith(":")}
+    ends: dict[str, int] = {}
+    for i, line in enumerate(lines):
+        jump = re.match(r"j\w+\s+(\.L\w+)", line)
+        if jump and labels.get(jump[1], i) < i:
+            ends[jump[1]] = i
+    found = []
+    for label, end in ends.items():
+        body = tuple(x for x in lines[labels[label] : end + 1] if re.match(r"[a-z]", x))
+        steps = [re.match(r"addq\s+\$(\d+), %r|subq\s+\$-(\d+), %r", line) for line in body]
+        counts = [int(step[1] or step[2]) for step in steps if step]
+        if counts and max(counts) in (2, 4, 8, 16, 32, 64) and any(re.match(r"v\w+pd\s", x) for x in body):
+            found.append(Loop(body, max(counts)))
+    most = max((loop.lanes for loop in found), default=0)
+    return [loop for loop in found if loop.lanes == most]
+
+
+class Code(NamedTuple):
+    """Per step of one trajectory, unless it says otherwise."""
+
+    lanes: int  # of an iteration
+    registers: str
+    instructions: float
+    flops: float
+    memory: float  # instructions that load or store a row of the lanes
+    spills: float  # instructions that load or store the stack
+    divisions: float  # instructions
+
+
+def described(loops: list[Loop]) -> Code:
+    """Return what the loops consist of, together."""
+
+    def per_step(pattern):
+        return sum(loop.count(pattern) / loop.lanes for loop in loops)
+
+    kinds = [widest(line) for loop in loops for line in loop.instructions]
+    return Code(
+        loops[0].lanes,
+        max(("zmm", "ymm", "xmm"), key=kinds.count),
+        per_step("."),
+        sum(loop.flops() / loop.lanes for loop in loops),
+        per_step(r"\(%r(?!sp|ip)\w+,%r"),
+        per_step(r"\(%rsp\)"),
+        per_step(r"^vdivp|^vsqrtp"),
+    )
+
+
+def modelled(loops: list[Loop], mca: str | None) -> tuple[float, float] | None:
+    """Return the cycles of a step, without waiting for results and with it; None if there is no model."""
+    if mca is None:
+        return None
+    throughput = cycles = 0.0
+    for loop in loops:
+        body = [line for line in loop.instructions if not re.match(r"j\w+\s", line)]
+        command = [mca, f"-mcpu={llvmlite.binding.get_host_cpu_name()}", "-iterations=100"]
+        done = subprocess.run(command, input="\n".join(body), text=True, capture_output=True)
+        bound = re.search(r"Block RThroughput: ([\d.]+)", done.stdout)
+        total = re.search(r"Total Cycles: +(\d+)", done.stdout)
+        if not (bound and total):
+            return None
+        throughput += float(bound[1]) / loop.lanes
+        cycles += float(total[1]) / 100 / loop.lanes
+    return throughput, cycles
+
+
+# --- the processor ---
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Build and load `peak.c`."""
+    source = Path(__file__).with_name("peak.c")
+    flags = ("-O3", "-march=native", "-ffast-math", "-mprefer-vector-width=512")
+    peak = ctypes.CDLL(str(yardstick.build(source, flags)))
+    peak.multiply_adds.restype = ctypes.c_double
+    return peak
+
+
+def gigahertz(n: int = 200_000_000) -> float:
+    """Return the clock of one core at work."""
+    started = time.perf_counter()
+    library().chain(ctypes.c_int64(n))
+    return n / (time.perf_counter() - started) / 1e9
+
+
+def peak_gigaflops(n: int = 10_000_000) -> float:
+    """Return the float64 operations of multiply-adds that do not wait for each other, on one core."""
+    started = time.perf_counter()
+    library().multiply_adds(ctypes.c_int64(n))
+    return n * 12 * 8 * 2 / (time.perf_counter() - started) / 1e9
+
+
+# --- the table ---
+
+
+class Row(NamedTuple):
+    """An environment."""
+
+    id: str
+    policy: str
+    code: Code | None  # None where the loops are not vectorised
+    model: tuple[float, float] | None
+    speed: float  # M steps/s, one thread
+    clock: float  # GHz
+    peak: float  # Gflop/s
+
+    def markdown(self) -> str:
+        """Return a line of the table."""
+        cells = [self.id, self.policy, f"{1e3 / self.speed:.2f}", f"{1e3 * self.clock / self.speed:.1f}"]
+        if self.code is None:
+            return f"| {' | '.join([*cells, 'not vectorised', *['–'] * 8])} |"
+        code = self.code
+        cells += [f"{code.lanes} in {code.registers}", f"{code.instructions:.1f}"]
+        cells += [f"{code.flops:.0f}", f"{code.memory:.1f}", f"{code.spills:.1f}", f"{code.divisions:.2f}"]
+        cells += [f"{cycles:.1f}" for cycles in self.model] if self.model else ["–", "–"]
+        cells.append(f"{100 * code.flops * self.speed / 1e3 / self.peak:.0f} %")
+        return f"| {' | '.join(cells)} |"
+
+
+def measured(id: str, mca: str | None) -> Row:
+    """Look at one environment."""
+    with tempfile.TemporaryDirectory() as empty:
+        _, assembly = run_fresh("-c", ASSEMBLY.format(id=id), cache=Path(empty))
+    loops = loops_over_lanes(assembly)
+    env = fastpg.make(id)
+    policy = fastpg.policy_for(env)
+    speed = gradient_timer(env, policy, policy.initial(), SECONDS, threads=1)
+    speeds, clocks, peaks = (
+        statistics.median(samples) for samples in alternate(5, speed, gigahertz, peak_gigaflops)
+    )
+    name = f"{type(policy).__name__} ({policy.n_parameters})"
+    code, model = (described(loops), modelled(loops, mca)) if loops else (None, None)
+    return Row(id, name, code, model, speeds, clocks, peaks)
+
+
+HEAD = (
+    "| environment | policy (parameters) | ns a step | cycles a step | lanes of an iteration | instructions "
+    "| float operations | loads, stores | spills | divisions | cycles, no waiting | cycles, modelled "
+    "| of peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+# --- what was tried ---
+
+TRIED = {  # name: constants of the house, as module.NAME=value
+    "as it is": (),
+    "16 lanes": ("lane_memory.MAX_LANES=16",),
+    "32 lanes": ("lane_memory.MAX_LANES=32",),
+    "64 lanes": ("lane_memory.MAX_LANES=64",),
+    "256 lanes, beyond 24 KiB": ("lane_memory.MAX_LANES=256", "lane_memory._LANES_BYTES=65536"),
+    "one vector at a time": ("lane_memory._INTERLEAVE=1",),
+    "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
+    "256-bit vectors": ("lane_memory.WIDEST=256",),
+    "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
+    "chunks of 32,768 trajectories": ("sampling._MAX_CHUNK=32768",),
+}
+
+
+def run_variant(constants: list[str], id: str, balanced: bool) -> None:
+    """Change constants of the house, and answer as `bench.serving` has it."""
+    import importlib
+
+    from bench.policies import BALANCING
+
+    for constant in constants:
+        place, value = constant.split("=")
+        module, name = place.rsplit(".", 1)
+        module = importlib.import_module(f"fastpg.{module}")
+        if not hasattr(module, name):
+            raise AttributeError(f"{place}: there is no such constant any more")
+        setattr(module, name, int(value))
+    env = fastpg.make(id)
+    policy = fastpg.policy_for(env)
+    theta = BALANCING if balanced else policy.initial()
+    n = 20_000
+
+    def call():
+        return fastpg.policy_gradient(env, policy, theta, n_trajectories=n, threads=1).n_steps
+
+    call()
+    serve({}, call)
+
+
+def tried(id: str, rounds: int) -> Iterator[str]:
+    """Yield lines of a table: each variant beside the house as it is."""
+    for balanced in (False, True) if id == "CartPole-v1" else (False,):
+        yield f"| **{id}{', 410 steps a trajectory' if balanced else ''}** | | |"
+        with tempfile.TemporaryDirectory() as caches:
+            contestants = {}
+            for number, (name, constants) in enumerate(TRIED.items()):
+                # A cache each, for the fingerprint knows the sources, not what is changed here.
+                os.environ["FASTPG_CACHE_DIR"] = f"{caches}/{number}"
+                more = ["--balanced"] if balanced else []
+                command = (sys.executable, "-m", "bench.roofline", "--variant", id, *constants, *more)
+                contestants[name] = Contestant(*command)
+            del os.environ["FASTPG_CACHE_DIR"]
+            timers = [lambda c=c: c.speed(SECONDS) for c in contestants.values()]
+            speeds = dict(zip(contestants, alternate(rounds, *timers), strict=True))
+            for contestant in contestants.values():
+                contestant.close()
+        for name, samples in speeds.items():
+            ratio = ratios(samples, speeds["as it is"])
+            yield (
+                f"| {name} | {three_digits(statistics.median(samples))} "
+                f"| {statistics.median(ratio):.3f} × ({spread(ratio)}) |"
+            )
+
+
+# --- the run ---
+
+
+def main() -> None:
+    """Measure the environments, or those named, and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ids", nargs="*", metavar="ID", help="all that have a policy, unless given")
+    parser.add_argument("--mca", default=shutil.which("llvm-mca"), help="LLVM's model of processors")
+    parser.add_argument("--tried", action="store_true", help="measure the variants instead")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
+    parser.add_argument("--variant", nargs="+", metavar=("ID", "CONSTANT"), help=argparse.SUPPRESS)
+    parser.add_argument("--balanced", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.variant:
+        run_variant(arguments.variant[1:], arguments.variant[0], arguments.balanced)
+        return
+    facts = conditions()
+    if arguments.tried:
+        lines = ["| | M steps/s | as it is: 1 |", "|---|---|---|"]
+        for id in arguments.ids or ["CartPole-v1"]:
+            lines += tried(id, arguments.rounds)
+    else:
+        rows = []
+        for id in arguments.ids or fastpg.registry:
+            try:
+                rows.append(measured(id, arguments.mca))
+            except ValueError as error:  # no policy fits
+                print(f"{id}: {error}", file=sys.stderr)
+                continue
+            print(rows[-1].markdown(), file=sys.stderr, flush=True)
+        peak = statistics.median(row.peak for row in rows)
+        clock = statistics.median(row.clock for row in rows)
+        facts["one core"] = f"{clock:.2f} GHz, {peak:.1f} Gflop/s of float64 ({peak / clock:.1f} a cycle)"
+        lines = [HEAD, *(row.markdown() for row in rows)]
+    facts["load at end"] = load()
+    report = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *lines]) + "\n"
+    print(report)
+    if arguments.markdown:
+        arguments.markdown.write_text(report, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
