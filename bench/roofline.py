@@ -15,6 +15,7 @@ For each environment, with the policy that `fastpg.policy_for` gives, on one thr
 import argparse
 import ctypes
 import functools
+import importlib
 import os
 import re
 import shutil
@@ -29,10 +30,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding
+import numpy as np
 
 import fastpg
 from bench.contestants import Contestant
 from bench.measuring import alternate, conditions, load, ratios, run_fresh, spread, three_digits
+from bench.policies import BALANCING, UNIFORM
 from bench.references import yardstick
 from bench.serving import serve
 from fastpg.throughput import gradient_timer
@@ -246,10 +249,6 @@ TRIED = {  # name: constants of the house, as module.NAME=value
 
 def run_variant(constants: list[str], id: str, balanced: bool) -> None:
     """Change constants of the house, and answer as `bench.serving` has it."""
-    import importlib
-
-    from bench.policies import BALANCING
-
     for constant in constants:
         place, value = constant.split("=")
         module, name = place.rsplit(".", 1)
@@ -269,6 +268,13 @@ def run_variant(constants: list[str], id: str, balanced: bool) -> None:
     serve({}, call)
 
 
+def c_speed(theta: np.ndarray, library: ctypes.CDLL) -> float:
+    """Return M steps/s of the C program on one thread."""
+    n = int(200_000 if theta is UNIFORM else 20_000)
+    estimate = yardstick.gradient(theta, n, library=library)
+    return estimate.n_steps / estimate.seconds / 1e6
+
+
 def tried(id: str, rounds: int) -> Iterator[str]:
     """Yield lines of a table: each variant beside the house as it is."""
     for balanced in (False, True) if id == "CartPole-v1" else (False,):
@@ -286,6 +292,14 @@ def tried(id: str, rounds: int) -> Iterator[str]:
             speeds = dict(zip(contestants, alternate(rounds, *timers), strict=True))
             for contestant in contestants.values():
                 contestant.close()
+        if id == "CartPole-v1":
+            theta = BALANCING if balanced else UNIFORM
+            builds = {
+                "C by hand": yardstick.load(),
+                "C by hand, float32": yardstick.load(yardstick.SINGLE, yardstick.SINGLE_LANES),
+            }
+            timers = [functools.partial(c_speed, theta, library) for library in builds.values()]
+            speeds |= dict(zip(builds, alternate(rounds, *timers), strict=True))
         for name, samples in speeds.items():
             ratio = ratios(samples, speeds["as it is"])
             yield (

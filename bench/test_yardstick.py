@@ -43,6 +43,16 @@ def test_same_gradient(theta, seed):
     assert abs(c.mean_return - ours.mean_return) <= ours.return_standard_error
 
 
+@pytest.mark.parametrize("theta", [UNIFORM, TILTED, BALANCING], ids=["uniform", "tilted", "balancing"])
+def test_float32_lanes(theta):
+    """Rounding sends trajectories other ways, chaotic as CartPole is; the gradient stays within its error."""
+    n = 100_000
+    single = yardstick.load(yardstick.SINGLE, yardstick.SINGLE_LANES)
+    ours, c = estimate(theta, n, seed=1), yardstick.gradient(theta, n, seed=1, threads=2, library=single)
+    assert np.all(np.abs(c.gradient - ours.gradient) <= 4.0 * ours.standard_error)
+    assert abs(c.mean_return - ours.mean_return) <= 4.0 * ours.return_standard_error
+
+
 def test_same_horizon():
     """A horizon cuts trajectories off at the same step."""
     ours, c = estimate(UNIFORM, 1000, horizon=15), yardstick.gradient(UNIFORM, 1000, horizon=15)

@@ -13,6 +13,10 @@
  * time step without a branch or a call, so gcc vectorises it. A lane whose trajectory ends is added to
  * the sums and starts the next trajectory; when none is left, the last lane moves into its place.
  *
+ * With -DSINGLE -fsingle-precision-constant the lanes hold float32, the elementary functions are as precise
+ * as that, and the draws are the first 23 bits of the same numbers: what twice as many lanes in a vector are
+ * worth. The sums stay in float64.
+ *
  * Build: gcc -O3 -march=native -ffast-math -fopenmp, as bench/yardstick.py does.
  */
 #include <math.h>
@@ -23,6 +27,14 @@
 #define L 32 /* lanes */
 #endif
 
+#ifdef SINGLE
+typedef float real;      /* of the lanes */
+typedef int32_t integer; /* as wide */
+#else
+typedef double real;
+typedef int64_t integer;
+#endif
+
 enum {
     FEATURES = 5,          /* x, x_dot, theta, theta_dot and 1 */
     P = 2 * FEATURES,      /* parameters: a row of FEATURES for each of the two actions, bias last */
@@ -31,8 +43,8 @@ enum {
 
 /* --- CartPole-v1, as in Gymnasium --- */
 
-static const double GRAVITY = 9.8, MASS_CART = 1.0, MASS_POLE = 0.1, HALF_LENGTH = 0.5, FORCE = 10.0;
-static const double TAU = 0.02, X_LIMIT = 2.4, ANGLE_LIMIT = 12 * 2 * M_PI / 360;
+static const real GRAVITY = 9.8, MASS_CART = 1.0, MASS_POLE = 0.1, HALF_LENGTH = 0.5, FORCE = 10.0;
+static const real TAU = 0.02, X_LIMIT = 2.4, ANGLE_LIMIT = 12 * 2 * M_PI / 360;
 
 /* --- random numbers: SplitMix64, a key and a gamma for each trajectory --- */
 
@@ -58,12 +70,55 @@ static inline uint64_t mix_gamma(uint64_t z) {
     return __builtin_popcountll(z ^ (z >> 1)) < 24 ? z ^ 0xAAAAAAAAAAAAAAAAu : z;
 }
 
-/* Uniform on [0, 1): 52 bits as the mantissa of a number in [1, 2), minus 1. */
-static inline double uniform(uint64_t counter) {
-    return double_from_bits(mix64(counter) >> 12 | 0x3FF0000000000000u) - 1.0;
+/* Uniform on [0, 1): the first bits as the mantissa of a number in [1, 2), minus 1. */
+#ifdef SINGLE
+static inline float float_from_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
+static inline real uniform(uint64_t counter) {
+    return float_from_bits((uint32_t)(mix64(counter) >> 41) | 0x3F800000u) - 1.0;
+}
+#else
+static inline real uniform(uint64_t counter) {
+    return double_from_bits(mix64(counter) >> 12 | 0x3FF0000000000000u) - 1.0;
+}
+#endif
+
 /* --- elementary functions without calls, to the last bit or two --- */
+
+#ifdef SINGLE
+/* As below, with minimax polynomials: 7.5e-9 off for exp(r), 9.7e-9 for the sine, 7.6e-10 for the cosine. */
+static inline real exp_(real x) {
+    x = x < -87.0 ? -87.0 : x;
+    real n = __builtin_rintf(x * 1.44269504);
+    real r = x - n * 0.693359375;
+    r = r + n * 2.12194440e-4;
+    real p = 1.394110957e-03;
+    p = p * r + 8.363175256e-03;
+    p = p * r + 4.1666375298e-02;
+    p = p * r + 1.6666577006e-01;
+    p = p * r + 0.500000002693;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    return p * float_from_bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+static inline void sincos_(real x, real *sine, real *cosine) {
+    real n = __builtin_rintf(x * 0.636619772);
+    real r = x - n * 1.5703125;
+    r = r - n * 4.83826795e-4;
+    real z = r * r;
+    real s = ((-1.95880088e-04 * z + 8.332748998e-03) * z + -1.66666646679e-01) * z * r + r;
+    real c = ((2.454804051669e-05 * z + -1.388830364311e-03) * z + 4.166666466419e-02) * z * z + (1.0 - 0.5 * z);
+    int32_t quadrant = (int32_t)n;
+    real a = quadrant & 1 ? c : s, b = quadrant & 1 ? s : c;
+    *sine = quadrant & 2 ? -a : a;
+    *cosine = (quadrant + 1) & 2 ? -b : b;
+}
+#else
 
 /* x = n log 2 + r, |r| <= log(2)/2: a Taylor polynomial in r, and 2^n through the exponent bits.
  * The integers are 32 bits wide because AVX2 converts a double to no wider one. */
@@ -115,14 +170,16 @@ static inline void sincos_(double x, double *sine, double *cosine) {
     *cosine = (quadrant + 1) & 2 ? -b : b;
 }
 
+#endif
+
 /* --- trajectories in lock-step --- */
 
 typedef struct {
-    _Alignas(64) double x[L], x_dot[L], theta[L], theta_dot[L];
-    double total[L];                 /* return so far */
-    double score[FEATURES][L];       /* running score of action 0's row */
+    _Alignas(64) real x[L], x_dot[L], theta[L], theta_dot[L];
+    real total[L];                   /* return so far */
+    real score[FEATURES][L];         /* running score of action 0's row */
     uint64_t key[L], gamma[L];
-    int64_t time[L];
+    integer time[L];
     uint8_t finished[L];
 } lanes;
 
@@ -153,25 +210,25 @@ static void copy(lanes *m, int to, int from) {
 }
 
 /* Advance n lanes by a step; return how many finished. */
-static int sweep(lanes *restrict m, int n, const double *restrict weights, int64_t horizon) {
-    const double total_mass = MASS_CART + MASS_POLE, polemass_length = MASS_POLE * HALF_LENGTH;
-    double w[P]; /* a copy, which no store can change */
-    memcpy(w, weights, sizeof w);
+static int sweep(lanes *restrict m, int n, const double *restrict weights, integer horizon) {
+    const real total_mass = MASS_CART + MASS_POLE, polemass_length = MASS_POLE * HALF_LENGTH;
+    real w[P]; /* a copy, which no store can change */
+    for (int p = 0; p < P; p++) w[p] = weights[p];
     int n_finished = 0;
     for (int l = 0; l < n; l++) {
-        double x = m->x[l], x_dot = m->x_dot[l], theta = m->theta[l], theta_dot = m->theta_dot[l];
+        real x = m->x[l], x_dot = m->x_dot[l], theta = m->theta[l], theta_dot = m->theta_dot[l];
         uint64_t key = m->key[l], gamma = m->gamma[l];
 
         /* The policy: softmax of two logits is the logistic function of their difference. */
-        double logit0 = w[0] * x + w[1] * x_dot + w[2] * theta + w[3] * theta_dot + w[4];
-        double logit1 = w[5] * x + w[6] * x_dot + w[7] * theta + w[8] * theta_dot + w[9];
-        double difference = logit0 - logit1;
-        double e = exp_(-fabs(difference)), larger = 1.0 / (1.0 + e);
-        double left = difference > 0.0 ? larger : e * larger; /* the probability of action 0 */
+        real logit0 = w[0] * x + w[1] * x_dot + w[2] * theta + w[3] * theta_dot + w[4];
+        real logit1 = w[5] * x + w[6] * x_dot + w[7] * theta + w[8] * theta_dot + w[9];
+        real difference = logit0 - logit1;
+        real e = exp_(-fabs(difference)), larger = 1.0 / (1.0 + e);
+        real left = difference > 0.0 ? larger : e * larger; /* the probability of action 0 */
         int right = left <= uniform(key + (gamma << POLICY_BITS));
 
         /* The score of action 0's row: (1{a = 0} - p_0) (x, 1). */
-        double error = (right ? 0.0 : 1.0) - left;
+        real error = (right ? 0.0 : 1.0) - left;
         m->score[0][l] += error * x;
         m->score[1][l] += error * x_dot;
         m->score[2][l] += error * theta;
@@ -179,12 +236,12 @@ static int sweep(lanes *restrict m, int n, const double *restrict weights, int64
         m->score[4][l] += error;
 
         /* The dynamics. */
-        double sine, cosine, force = right ? FORCE : -FORCE;
+        real sine, cosine, force = right ? FORCE : -FORCE;
         sincos_(theta, &sine, &cosine);
-        double temp = (force + polemass_length * theta_dot * theta_dot * sine) / total_mass;
-        double theta_acc = (GRAVITY * sine - cosine * temp)
+        real temp = (force + polemass_length * theta_dot * theta_dot * sine) / total_mass;
+        real theta_acc = (GRAVITY * sine - cosine * temp)
                            / (HALF_LENGTH * (4.0 / 3.0 - MASS_POLE * cosine * cosine / total_mass));
-        double x_acc = temp - polemass_length * theta_acc * cosine / total_mass;
+        real x_acc = temp - polemass_length * theta_acc * cosine / total_mass;
         x += TAU * x_dot;
         x_dot += TAU * x_acc;
         theta += TAU * theta_dot;
@@ -196,7 +253,7 @@ static int sweep(lanes *restrict m, int n, const double *restrict weights, int64
         m->theta_dot[l] = theta_dot;
         m->total[l] += 1.0;
         m->key[l] = key + (gamma << STEP_BITS);
-        int64_t time = ++m->time[l];
+        integer time = ++m->time[l];
         int finished = (fabs(x) > X_LIMIT) | (fabs(theta) > ANGLE_LIMIT) | (time >= horizon);
         m->finished[l] = finished;
         n_finished += finished;

@@ -18,6 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SOURCE = Path(__file__).with_name("cartpole.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
+SINGLE = (*FLAGS, "-DSINGLE", "-fsingle-precision-constant")  # float32 in the lanes
+SINGLE_LANES = 64
 LANES = 32  # the fastest of 16 to 256, by 5 %; `python -m bench.references.yardstick` measures it anew
 
 _N_PARAMETERS = 10
@@ -133,6 +135,7 @@ def _compare_builds(alternations: int = 9, n_trajectories: int = 200_000) -> Non
     builds = {f"L={lanes}": (FLAGS, lanes) for lanes in (16, 32, 64, 128, 256)}
     wide = (*FLAGS, "-mprefer-vector-width=512")
     builds |= {f"L={lanes}, 512 bits": (wide, lanes) for lanes in (32, 64, 128, 256)}
+    builds |= {f"L={lanes}, float32": (SINGLE, lanes) for lanes in (32, 64, 128, 256)}
     speeds: dict[str, list[float]] = {name: [] for name in builds}
     for _ in range(alternations):
         for name, options in builds.items():
