@@ -6,16 +6,16 @@ For each environment, with the policy that `fastpg.policy_for` gives, on one thr
   operations, loads and stores, what is spilled to the stack, all divided by the lanes of an iteration;
 * the cycles that ``llvm-mca`` (LLVM's model of the processor, if it is installed and knows it) gives them: if
   nothing had to wait for results, and with the waiting;
+* the instructions of a step, all included, that callgrind counts (``--callgrind``; it knows AVX2, not more);
 * what was measured: nanoseconds and cycles of a step, all included, and the floating-point operations as a
   fraction of the peak, which is measured too (`bench/peak.c`).
 
-``--tried`` measures what might make it faster, each in a process of its own, in turn with the house as it is.
+What might make them faster: `bench.variants`.
 """
 
 import argparse
 import ctypes
 import functools
-import importlib
 import os
 import re
 import shutil
@@ -24,20 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding
-import numpy as np
 
 import fastpg
-from bench.contestants import Contestant
-from bench.measuring import alternate, conditions, load, ratios, run_fresh, spread, three_digits
-from bench.policies import BALANCING, UNIFORM
+from bench.measuring import ROOT, alternate, conditions, load, run_fresh
 from bench.references import yardstick
-from bench.serving import serve
 from fastpg.throughput import gradient_timer
 
 SECONDS = 0.4
@@ -154,6 +149,60 @@ def modelled(loops: list[Loop], mca: str | None) -> tuple[float, float] | None:
     return throughput, cycles
 
 
+COUNTED = """
+import os, subprocess, sys, fastpg
+env = fastpg.make("{id}")
+policy = fastpg.policy_for(env)
+def run(n):
+    options = {{"n_trajectories": n, "threads": 1, "horizon": {horizon}}}
+    return fastpg.policy_gradient(env, policy, policy.initial(), **options)
+def counting(state):
+    subprocess.run(["callgrind_control", "-i", state, str(os.getpid())], check=True, capture_output=True)
+run(2)
+if "compile" in sys.argv:
+    sys.exit()
+counting("on")
+estimate = run({n})
+counting("off")
+print(estimate.n_steps)
+"""
+
+
+def counted(id: str, n_steps: int = 50_000) -> float | None:
+    """Return the instructions of a step with AVX2, all included, as callgrind counts them; None without it.
+
+    callgrind knows no AVX-512: Numba compiles for a Haswell, whose vectors are half as wide.
+    """
+    if shutil.which("valgrind") is None:
+        return None
+    env = fastpg.make(id)
+    policy = fastpg.policy_for(env)
+    horizon = env.horizon or 1000
+    once = fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=100, horizon=horizon)
+    n = max(100, int(n_steps * 100 / once.n_steps))
+    with tempfile.TemporaryDirectory() as caches:
+        code = COUNTED.format(id=id, n=n, horizon=horizon)
+        names = dict(os.environ) | HASWELL | {"FASTPG_CACHE_DIR": caches, "NUMBA_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-c", code, "compile"], env=names, check=True, cwd=ROOT)
+        valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=/dev/null"]
+        done = subprocess.run(
+            [*valgrind, sys.executable, "-c", code],
+            env=names,
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    return None if found is None else int(found[1]) / int(done.stdout)
+
+
+HASWELL = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+popcnt,+lzcnt,+sse4.2,+f16c,+movbe,+cx16,+aes,+pclmul",
+}
+
+
 # --- the processor ---
 
 
@@ -194,10 +243,12 @@ class Row(NamedTuple):
     speed: float  # M steps/s, one thread
     clock: float  # GHz
     peak: float  # Gflop/s
+    avx2: float | None  # instructions, all included, with AVX2
 
     def markdown(self) -> str:
         """Return a line of the table."""
         cells = [self.id, self.policy, f"{1e3 / self.speed:.2f}", f"{1e3 * self.clock / self.speed:.1f}"]
+        cells.append("–" if self.avx2 is None else f"{self.avx2:.0f}")
         if self.code is None:
             return f"| {' | '.join([*cells, 'not vectorised', *['–'] * 8])} |"
         code = self.code
@@ -208,7 +259,7 @@ class Row(NamedTuple):
         return f"| {' | '.join(cells)} |"
 
 
-def measured(id: str, mca: str | None) -> Row:
+def measured(id: str, mca: str | None, count: bool) -> Row:
     """Look at one environment."""
     with tempfile.TemporaryDirectory() as empty:
         _, assembly = run_fresh("-c", ASSEMBLY.format(id=id), cache=Path(empty))
@@ -221,91 +272,15 @@ def measured(id: str, mca: str | None) -> Row:
     )
     name = f"{type(policy).__name__} ({policy.n_parameters})"
     code, model = (described(loops), modelled(loops, mca)) if loops else (None, None)
-    return Row(id, name, code, model, speeds, clocks, peaks)
+    return Row(id, name, code, model, speeds, clocks, peaks, counted(id) if count else None)
 
 
 HEAD = (
-    "| environment | policy (parameters) | ns a step | cycles a step | lanes of an iteration | instructions "
+    "| environment | policy (parameters) | ns a step | cycles a step | instructions with AVX2 "
+    "| lanes of an iteration | instructions "
     "| float operations | loads, stores | spills | divisions | cycles, no waiting | cycles, modelled "
-    "| of peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| of peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
-
-
-# --- what was tried ---
-
-TRIED = {  # name: constants of the house, as module.NAME=value
-    "as it is": (),
-    "16 lanes": ("lane_memory.MAX_LANES=16",),
-    "32 lanes": ("lane_memory.MAX_LANES=32",),
-    "64 lanes": ("lane_memory.MAX_LANES=64",),
-    "256 lanes, beyond 24 KiB": ("lane_memory.MAX_LANES=256", "lane_memory._LANES_BYTES=65536"),
-    "one vector at a time": ("lane_memory._INTERLEAVE=1",),
-    "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
-    "256-bit vectors": ("lane_memory.WIDEST=256",),
-    "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
-    "chunks of 32,768 trajectories": ("sampling._MAX_CHUNK=32768",),
-}
-
-
-def run_variant(constants: list[str], id: str, balanced: bool) -> None:
-    """Change constants of the house, and answer as `bench.serving` has it."""
-    for constant in constants:
-        place, value = constant.split("=")
-        module, name = place.rsplit(".", 1)
-        module = importlib.import_module(f"fastpg.{module}")
-        if not hasattr(module, name):
-            raise AttributeError(f"{place}: there is no such constant any more")
-        setattr(module, name, int(value))
-    env = fastpg.make(id)
-    policy = fastpg.policy_for(env)
-    theta = BALANCING if balanced else policy.initial()
-    n = 20_000
-
-    def call():
-        return fastpg.policy_gradient(env, policy, theta, n_trajectories=n, threads=1).n_steps
-
-    call()
-    serve({}, call)
-
-
-def c_speed(theta: np.ndarray, library: ctypes.CDLL) -> float:
-    """Return M steps/s of the C program on one thread."""
-    n = int(200_000 if theta is UNIFORM else 20_000)
-    estimate = yardstick.gradient(theta, n, library=library)
-    return estimate.n_steps / estimate.seconds / 1e6
-
-
-def tried(id: str, rounds: int) -> Iterator[str]:
-    """Yield lines of a table: each variant beside the house as it is."""
-    for balanced in (False, True) if id == "CartPole-v1" else (False,):
-        yield f"| **{id}{', 410 steps a trajectory' if balanced else ''}** | | |"
-        with tempfile.TemporaryDirectory() as caches:
-            contestants = {}
-            for number, (name, constants) in enumerate(TRIED.items()):
-                # A cache each, for the fingerprint knows the sources, not what is changed here.
-                os.environ["FASTPG_CACHE_DIR"] = f"{caches}/{number}"
-                more = ["--balanced"] if balanced else []
-                command = (sys.executable, "-m", "bench.roofline", "--variant", id, *constants, *more)
-                contestants[name] = Contestant(*command)
-            del os.environ["FASTPG_CACHE_DIR"]
-            timers = [lambda c=c: c.speed(SECONDS) for c in contestants.values()]
-            speeds = dict(zip(contestants, alternate(rounds, *timers), strict=True))
-            for contestant in contestants.values():
-                contestant.close()
-        if id == "CartPole-v1":
-            theta = BALANCING if balanced else UNIFORM
-            builds = {
-                "C by hand": yardstick.load(),
-                "C by hand, float32": yardstick.load(yardstick.SINGLE, yardstick.SINGLE_LANES),
-            }
-            timers = [functools.partial(c_speed, theta, library) for library in builds.values()]
-            speeds |= dict(zip(builds, alternate(rounds, *timers), strict=True))
-        for name, samples in speeds.items():
-            ratio = ratios(samples, speeds["as it is"])
-            yield (
-                f"| {name} | {three_digits(statistics.median(samples))} "
-                f"| {statistics.median(ratio):.3f} × ({spread(ratio)}) |"
-            )
 
 
 # --- the run ---
@@ -316,33 +291,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ids", nargs="*", metavar="ID", help="all that have a policy, unless given")
     parser.add_argument("--mca", default=shutil.which("llvm-mca"), help="LLVM's model of processors")
-    parser.add_argument("--tried", action="store_true", help="measure the variants instead")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--callgrind", action="store_true", help="count instructions with it, which is slow")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
-    parser.add_argument("--variant", nargs="+", metavar=("ID", "CONSTANT"), help=argparse.SUPPRESS)
-    parser.add_argument("--balanced", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.variant:
-        run_variant(arguments.variant[1:], arguments.variant[0], arguments.balanced)
-        return
     facts = conditions()
-    if arguments.tried:
-        lines = ["| | M steps/s | as it is: 1 |", "|---|---|---|"]
-        for id in arguments.ids or ["CartPole-v1"]:
-            lines += tried(id, arguments.rounds)
-    else:
-        rows = []
-        for id in arguments.ids or fastpg.registry:
-            try:
-                rows.append(measured(id, arguments.mca))
-            except ValueError as error:  # no policy fits
-                print(f"{id}: {error}", file=sys.stderr)
-                continue
-            print(rows[-1].markdown(), file=sys.stderr, flush=True)
-        peak = statistics.median(row.peak for row in rows)
-        clock = statistics.median(row.clock for row in rows)
-        facts["one core"] = f"{clock:.2f} GHz, {peak:.1f} Gflop/s of float64 ({peak / clock:.1f} a cycle)"
-        lines = [HEAD, *(row.markdown() for row in rows)]
+    rows = []
+    for id in arguments.ids or fastpg.registry:
+        try:
+            rows.append(measured(id, arguments.mca, arguments.callgrind))
+        except ValueError as error:  # no policy fits
+            print(f"{id}: {error}", file=sys.stderr)
+            continue
+        print(rows[-1].markdown(), file=sys.stderr, flush=True)
+    peak = statistics.median(row.peak for row in rows)
+    clock = statistics.median(row.clock for row in rows)
+    facts["one core"] = f"{clock:.2f} GHz, {peak:.1f} Gflop/s of float64 ({peak / clock:.1f} a cycle)"
+    lines = [HEAD, *(row.markdown() for row in rows)]
     facts["load at end"] = load()
     report = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *lines]) + "\n"
     print(report)

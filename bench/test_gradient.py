@@ -4,7 +4,7 @@ import numba
 import pytest
 
 import fastpg
-from bench.compare import THETA_SEEDS, random_theta
+from bench.policies import THETA_SEEDS, random_theta
 from bench.references import yardstick
 from bench.suites import CARTPOLE, EPISODES, LINEAR, measure
 from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding

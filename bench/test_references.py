@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import fastpg
-from bench.compare import MAX_DIFFERENCE, THETA_SEEDS, difference, random_theta, reference
+from bench.compare_gradients import MAX_DIFFERENCE, difference, reference
 from bench.contestants import Contestant, installed
+from bench.policies import THETA_SEEDS, random_theta
 
 PEERS = os.environ.get("FASTPG_PEERS", sys.executable)
 TILTED = np.array([0.3, -0.5, 1.0, 0.2, 0.1, -0.2, 0.4, -1.5, 0.3, 0.0])

@@ -3,15 +3,14 @@
 ``XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m bench.references.jax_gymnax THETA --id ID``
 answers as `bench.serving` has it, with the time to compile among the facts.
 
-In float32, mapped over the devices. The score of a step is the automatic
-derivative of its log-probability; a lane adds them up and multiplies by the return at its end. (Recording
-the trajectories and differentiating them at once was slower or no faster.) Actions are drawn for all lanes
-from one key, which is faster than a key a lane. Tried, the first two with the first number of lanes, then
-the faster with each number:
+In float32, mapped over the devices. Actions are drawn for all lanes from one key, which is faster than a key
+a lane. Tried, all three (of a network the last) with the first number of lanes, then the fastest with each:
 
 * `resetting`: gymnax's `step`, which resets. Unfinished episodes are carried over into the next call, so
-  every step counts.
+  every step counts. The score of a step is the automatic derivative of its log-probability; a lane adds them
+  up and multiplies by the return at its end.
 * `masked`: `step_env`, which does not, from start to horizon; the steps after an episode's end do not count.
+* `recorded`: the same, but the steps are recorded, and their log-probabilities differentiated at once.
 """
 
 import functools
@@ -24,19 +23,31 @@ import jax.numpy as jnp
 from bench.serving import Sums, fastest, gradient_arguments, gradient_facts, serve, steps_of, versions
 
 
-class Linear:
-    """fastpg's SoftmaxLinear, or for a continuous action its GaussianLinear with a learned log σ."""
+class Policy:
+    """fastpg's linear policies, or with `hidden` layers of tanh units its networks; softmax or Gaussian.
 
-    def __init__(self, env, params):
-        self.n_observations = env.observation_space(params).shape[0]
+    θ holds the layers one after the other: in a linear policy a row of weights and the bias for each
+    output, in a network the weights of a layer, row by row, and then its biases. Behind them, for a
+    continuous action, log σ.
+    """
+
+    def __init__(self, env, params, hidden=()):
         self.continuous = not hasattr(env.action_space(params), "n")
-        self.rows = 1 if self.continuous else env.num_actions
+        outputs = 1 if self.continuous else env.num_actions
+        self.sizes = (env.observation_space(params).shape[0], *hidden, outputs)
 
     def outputs(self, theta, observation):
         """Return the logits, or the mean."""
-        width = self.n_observations + 1
-        weights = theta[: self.rows * width].reshape(self.rows, width)
-        return weights[:, :-1] @ observation + weights[:, -1]
+        if len(self.sizes) == 2:
+            n, rows = self.sizes
+            weights = theta[: rows * (n + 1)].reshape(rows, n + 1)
+            return weights[:, :-1] @ observation + weights[:, -1]
+        x, at = observation, 0
+        for n, m in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            weights, biases = theta[at : at + n * m].reshape(m, n), theta[at + n * m : at + (n + 1) * m]
+            at += (n + 1) * m
+            x = weights @ (jnp.tanh(x) if at > (self.sizes[0] + 1) * self.sizes[1] else x) + biases
+        return x
 
     def sample(self, theta, observations, key):
         """Return an action for each lane."""
@@ -110,16 +121,41 @@ def masked(env, params, policy, n_lanes, theta, lanes, key):
     return lanes, (returns @ scores, returns.sum(), n_lanes, n_steps)
 
 
+def recorded(env, params, policy, n_lanes, theta, lanes, key):
+    """Run one trajectory in each lane and record it; differentiate all steps at once."""
+
+    def step(carry, key):
+        (observations, states), alive = carry
+        actions = policy.sample(theta, observations, key)
+        following, states, rewards, terminated, _ = jax.vmap(env.step_env, (None, 0, 0, None))(
+            key, states, actions, params
+        )
+        return ((following, states), alive & ~terminated), (observations, actions, alive, alive * rewards)
+
+    key_start, key = jax.random.split(key)
+    first = jax.vmap(env.reset, (0, None))(jax.random.split(key_start, n_lanes), params)
+    keys = jax.random.split(key, params.max_steps_in_episode)
+    _, record = jax.lax.scan(step, (first, jnp.ones(n_lanes, bool)), keys)
+    observations, actions, alive, rewards = record
+    returns = rewards.sum(axis=0)
+
+    def surrogate(theta):
+        log_probs = jax.vmap(jax.vmap(policy.log_prob, (None, 0, 0)), (None, 0, 0))
+        return (log_probs(theta, observations, actions) * alive * returns).sum()
+
+    return lanes, (jax.grad(surrogate)(theta), returns.sum(), n_lanes, alive.sum())
+
+
 class Gradient:
     """Gradients on all devices with a number of lanes; compiled when made."""
 
-    def __init__(self, form, name, theta, n_lanes):
+    def __init__(self, form, name, theta, n_lanes, hidden):
         env, params = gymnax.make(name)
         self.n_devices = jax.local_device_count()
         self.keys = jax.random.key(0)
         self.theta = jnp.asarray(theta, jnp.float32)
         n = n_lanes // self.n_devices
-        run = functools.partial(form, env, params, Linear(env, params), n)
+        run = functools.partial(form, env, params, Policy(env, params, hidden), n)
         begin = functools.partial(start, env, params, n)
         self.lanes = jax.pmap(begin, in_axes=(None, 0))(self.theta, self._split())
         started = time.perf_counter()
@@ -142,14 +178,19 @@ def main():
     """Choose the form and the number of lanes, estimate, and answer."""
     parser = gradient_arguments(__doc__.splitlines()[0], lanes=[1024, 256, 4096, 16384])
     parser.add_argument("--id", default="CartPole-v1")
+    parser.add_argument(
+        "--hidden", type=int, nargs="*", default=[], help="sizes of the policy's hidden layers"
+    )
     arguments = parser.parse_args()
     id, theta, lanes = arguments.id, arguments.theta, arguments.lanes
 
-    made = {f.__name__: Gradient(f, id, theta, lanes[0]) for f in (resetting, masked)}
+    hidden = arguments.hidden
+    forms = (recorded,) if hidden else (resetting, masked, recorded)
+    made = {f.__name__: Gradient(f, id, theta, lanes[0], hidden) for f in forms}
     form = fastest({name: steps_of(gradient) for name, gradient in made.items()})
     facts = gradient_facts(made[form], arguments.calls)
     made = {lanes[0]: made[form]}
-    made |= {n: Gradient(globals()[form], id, theta, n) for n in lanes[1:]}
+    made |= {n: Gradient(globals()[form], id, theta, n, hidden) for n in lanes[1:]}
     best = fastest({n: steps_of(gradient) for n, gradient in made.items()})
     facts |= {
         "versions": versions("gymnax", "jax"),

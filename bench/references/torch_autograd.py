@@ -1,6 +1,6 @@
 """PyTorch, batched, by automatic differentiation, in float32; the dynamics are written in torch as well.
 
-``python -m bench.references.torch_autograd THETA`` answers as `bench.serving` has it. All
+``python -m bench.references.torch_autograd THETA [--hidden 64 64]`` answers as `bench.serving` has it. All
 trajectories of a call are simulated side by side without derivatives, those that end leave, and the steps are
 recorded; then log π of all of them at once, times the return of its trajectory, is differentiated.
 """
@@ -30,19 +30,37 @@ def step(state, action):
     return state + TAU * rates
 
 
-def logits(theta, observations):
-    """Return those of the linear policy; a row of θ for each action, the bias last."""
-    weights = theta.reshape(2, 5)
-    return torch.nn.functional.linear(observations, weights[:, :4], weights[:, 4])
+class Policy:
+    """A linear softmax policy, or with `hidden` layers of tanh units a network; θ as fastpg has it.
+
+    Of a linear policy a row for each action, the bias last; of a network the layers one after the other, in
+    each the weights and then the biases.
+    """
+
+    def __init__(self, hidden=()):
+        self.sizes = (4, *hidden, 2)
+
+    def logits(self, theta, x):
+        """Return them for observations of shape (n, 4)."""
+        if len(self.sizes) == 2:
+            weights = theta.reshape(2, 5)
+            return torch.nn.functional.linear(x, weights[:, :4], weights[:, 4])
+        layers = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        parts = theta.split([k for n, m in layers for k in (n * m, m)])
+        for k, (n, m) in enumerate(layers):
+            x = torch.nn.functional.linear(
+                torch.tanh(x) if k else x, parts[2 * k].view(m, n), parts[2 * k + 1]
+            )
+        return x
 
 
-def trajectories(theta, n, generator):
+def trajectories(policy, theta, n, generator):
     """Return of all steps observation, action and number of the trajectory; and the returns, shape (n,)."""
     state = torch.rand((n, 4), generator=generator) * 0.1 - 0.05
     numbers, returns = torch.arange(n), torch.zeros(n)
     recorded = []
     for t in range(HORIZON):
-        outputs = logits(theta, state)
+        outputs = policy.logits(theta, state)
         right = torch.sigmoid(outputs[:, 1] - outputs[:, 0])
         action = (torch.rand(len(state), generator=generator) < right).long()
         recorded.append((state, action, numbers))
@@ -58,12 +76,12 @@ def trajectories(theta, n, generator):
     return *(torch.cat(column) for column in zip(*recorded, strict=True)), returns
 
 
-def gradient(theta, n, generator):
+def gradient(policy, theta, n, generator):
     """Return the sums over n trajectories."""
     with torch.no_grad():
-        observations, actions, numbers, returns = trajectories(theta, n, generator)
+        observations, actions, numbers, returns = trajectories(policy, theta, n, generator)
     theta = theta.detach().requires_grad_()
-    log_probs = torch.log_softmax(logits(theta, observations), 1).gather(1, actions[:, None])[:, 0]
+    log_probs = torch.log_softmax(policy.logits(theta, observations), 1).gather(1, actions[:, None])[:, 0]
     (log_probs * returns[numbers]).sum().backward()
     return Sums(theta.grad.numpy(), float(returns.sum()), n, len(actions))
 
@@ -72,12 +90,16 @@ def main():
     """Choose the number of trajectories, estimate, and answer."""
     parser = gradient_arguments(__doc__.splitlines()[0], lanes=[256, 1024, 4096, 16384])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--hidden", type=int, nargs="*", default=[], help="sizes of the policy's hidden layers"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(arguments.seed)
+    policy = Policy(arguments.hidden)
     theta = torch.tensor(arguments.theta, dtype=torch.float32)
     serve_gradient(
-        lambda n: lambda: gradient(theta, n, generator),
+        lambda n: lambda: gradient(policy, theta, n, generator),
         arguments.lanes,
         arguments.calls,
         {"versions": versions("torch")},
