@@ -49,6 +49,7 @@ def main() -> None:
         "sections", nargs="*", metavar="section", help=f"all unless given: {', '.join(SECTIONS)}"
     )
     parser.add_argument("--ids", nargs="+", metavar="ID", help=f"of {', '.join(IDS)}")
+    parser.add_argument("--only", nargs="+", metavar="PEER", default=[], help="as the tables call them")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs, to see that it works")
     parser.add_argument(
         "--peers", default=sys.executable, metavar="PYTHON", help="interpreter that has the peers"
@@ -66,6 +67,7 @@ def main() -> None:
         if not set(arguments.ids) <= set(IDS):
             parser.error(f"--ids {' '.join(arguments.ids)}: there are {', '.join(IDS)}")
         effort = replace(effort, ids=tuple(arguments.ids))
+    effort = replace(effort, only=tuple(arguments.only))
     facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
     kept = arguments.out / "compare.json"
     before = read(kept)[1] if arguments.add and kept.exists() else []
@@ -76,8 +78,8 @@ def main() -> None:
             duels.append(duel)
             print(f"  {duel.task}: {' | '.join(duel.cells())}", file=sys.stderr, flush=True)
     facts["load at end"] = load()
-    anew = {(duel.section, duel.task) for duel in duels}
-    duels += [duel for duel in before if (duel.section, duel.task) not in anew]
+    anew = {(duel.section, duel.task, duel.peer) for duel in duels}
+    duels += [duel for duel in before if (duel.section, duel.task, duel.peer) not in anew]
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}

@@ -97,9 +97,10 @@ def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
             tasks[id] = id, policy, random_theta(fastpg.make(id), policy, THETA_SEEDS[id])
     for task, (id, policy, theta) in tasks.items():
         duels, timers = [], []
-        if id == "CartPole-v1" and yardstick.compiler() is None:
+        with_c = id == "CartPole-v1" and effort.wants("C by hand")
+        if with_c and yardstick.compiler() is None:
             yield Duel("gradient", task, "C by hand", skipped="no gcc")
-        elif id == "CartPole-v1":
+        elif with_c:
             setting = f"{' '.join(yardstick.FLAGS)}, {CORES} threads, float64"
             duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, c_facts(theta)))
             timers.append(c_timer(theta, effort.seconds))
@@ -151,6 +152,8 @@ def against(
     """Fight those that are given, and the candidates: name: package that it needs, and the ways to run it."""
     contestants = []
     for name, (package, ways) in candidates.items():
+        if not effort.wants(name):
+            continue
         python = ways[0].command[0]
         if not installed(python, package):
             yield Duel(section, task, name, skipped=not_there(python, package))

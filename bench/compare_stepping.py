@@ -95,6 +95,8 @@ def stepping_duels(id: str, effort: Effort, peers: str) -> Iterator[Duel]:
     ours_to_compile = first_call_seconds(FIRST_STEP.format(id=id))
     timers, duels, contestants = [], [], []
     for name, package, candidates in stepping_settings(id, effort, peers):
+        if not effort.wants(name):
+            continue
         if not installed(candidates[0].command[0], package):
             yield Duel("stepping", task, name, skipped=not_there(peers, package))
             continue

@@ -13,6 +13,7 @@ from bench.duels import Duel, Effort, not_there
 from bench.measuring import ROOT
 from bench.peers.solving import STARTED, THRESHOLDS
 
+COMPILED = ("PureJaxRL-style PPO", "RLtools SAC")
 LEARNERS: dict[
     str, dict[str, tuple[str, str, tuple[str, ...]]]
 ] = {  # task: name: policy, package, module and arguments
@@ -58,6 +59,8 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
     task = f"{id}, until {THRESHOLDS[id]:g}"
     runners = {"fastpg": (sys.executable, "bench.fastpg_learner", ())}
     for name, (_, package, (module, *arguments)) in LEARNERS[id].items():
+        if not effort.wants(name):
+            continue
         if installed(peers, package):
             runners[name] = peers, f"bench.peers.{module}", tuple(arguments)
         else:
@@ -65,6 +68,8 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
     told: dict[str, list[dict]] = {name: [] for name in runners}
     first = {}
     for name, (python, module, arguments) in runners.items():
+        if name not in ("fastpg", *COMPILED):
+            continue
         first[name] = solve(python, module, id, arguments, caches, 0)
         print(f"  {name}, first process: {first[name]}", file=sys.stderr, flush=True)
     for seed in range(effort.seeds):
@@ -72,7 +77,7 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
             told[name].append(solve(python, module, id, arguments, caches, seed))
             print(f"  {name}, seed {seed}: {told[name][-1]}", file=sys.stderr, flush=True)
     # The same seed with nothing compiled, and with everything that is kept on the disk.
-    extra = {name: max(0.0, first[name]["seconds"] - told[name][0]["seconds"]) for name in runners}
+    extra = {name: max(0.0, first[name]["seconds"] - told[name][0]["seconds"]) for name in first}
     ours = [run["seconds"] for run in told["fastpg"]]
     steps = statistics.median(run["steps"] for run in told["fastpg"])
     for name in list(runners)[1:]:
@@ -86,5 +91,5 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
         )
         setting = f"{LEARNERS[id][name][0]}, {runs[0]['versions']}"
         about = {"unit": "s", "ours": ours, "theirs": theirs, "notes": notes}
-        about["compile_seconds"] = extra[name] if "compile_seconds" in runs[0] else None
+        about["compile_seconds"] = extra.get(name)
         yield Duel("training", task, name, setting, our_compile_seconds=extra["fastpg"], **about)

@@ -22,6 +22,11 @@ class Effort:
     ids: tuple[str, ...]
     num_envs: tuple[int, ...]
     seeds: int
+    only: tuple[str, ...] = ()  # these peers; all if empty
+
+    def wants(self, peer: str) -> bool:
+        """Whether a peer is to be measured."""
+        return not self.only or peer in self.only
 
 
 FULL = Effort(7, 0.7, (1024, 256, 4096, 16384), tuple(IDS), (1024, 16384, 65536), 3)
