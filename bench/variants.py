@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import fastpg
-from bench.contestants import Contestant
+from bench.contestants import Contestant, timer
 from bench.measuring import alternate, conditions, load, ratios, spread, three_digits
 from bench.policies import BALANCING, UNIFORM
 from bench.references import yardstick
@@ -67,23 +67,22 @@ def c_speed(theta: np.ndarray, library: ctypes.CDLL) -> float:
     return estimate.n_steps / estimate.seconds / 1e6
 
 
-def tried(id: str, rounds: int) -> Iterator[str]:
+def tried(id: str, rounds: int, caches: str) -> Iterator[str]:
     """Yield lines of a table: each variant beside the house as it is."""
     for balanced in (False, True) if id == "CartPole-v1" else (False,):
         yield f"| **{id}{', 410 steps a trajectory' if balanced else ''}** | | |"
-        with tempfile.TemporaryDirectory() as caches:
-            contestants = {}
-            for number, (name, constants) in enumerate(TRIED.items()):
-                # A cache each, for the fingerprint knows the sources, not what is changed here.
-                os.environ["FASTPG_CACHE_DIR"] = f"{caches}/{number}"
-                more = ["--balanced"] if balanced else []
-                command = (sys.executable, "-m", "bench.variants", "--variant", id, *constants, *more)
-                contestants[name] = Contestant(*command)
-            del os.environ["FASTPG_CACHE_DIR"]
-            timers = [lambda c=c: c.speed(SECONDS) for c in contestants.values()]
-            speeds = dict(zip(contestants, alternate(rounds, *timers), strict=True))
-            for contestant in contestants.values():
-                contestant.close()
+        contestants = {}
+        for name, constants in TRIED.items():
+            # A cache each, for the fingerprint knows the sources, not what is changed here.
+            os.environ["FASTPG_CACHE_DIR"] = str(Path(caches, name.replace(" ", "-")))
+            more = ["--balanced"] if balanced else []
+            command = (sys.executable, "-m", "bench.variants", "--variant", id, *constants, *more)
+            contestants[name] = Contestant(*command)
+        del os.environ["FASTPG_CACHE_DIR"]
+        timers = [timer(contestant, SECONDS) for contestant in contestants.values()]
+        speeds = dict(zip(contestants, alternate(rounds, *timers), strict=True))
+        for contestant in contestants.values():
+            contestant.close()
         if id == "CartPole-v1":
             theta = BALANCING if balanced else UNIFORM
             builds = {
@@ -105,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ids", nargs="*", metavar="ID", default=["CartPole-v1"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--caches", metavar="DIRECTORY", help="keep what is compiled, for another run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
     parser.add_argument("--variant", nargs="+", metavar=("ID", "CONSTANT"), help=argparse.SUPPRESS)
     parser.add_argument("--balanced", action="store_true", help=argparse.SUPPRESS)
@@ -114,8 +114,9 @@ def main() -> None:
         return
     facts = conditions()
     lines = ["| | M steps/s, one thread | as it is: 1 |", "|---|---|---|"]
-    for id in arguments.ids:
-        lines += tried(id, arguments.rounds)
+    with tempfile.TemporaryDirectory() as empty:
+        for id in arguments.ids:
+            lines += tried(id, arguments.rounds, arguments.caches or empty)
     facts["load at end"] = load()
     report = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *lines]) + "\n"
     print(report)
