@@ -35,7 +35,7 @@ TRIED = {  # name: constants of the house, as module.NAME=value
     "one vector at a time": ("lane_memory._INTERLEAVE=1",),
     "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
     "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
-    "chunks of 32,768 trajectories": ("sampling._MAX_CHUNK=32768",),
+    "chunks of 16,384 trajectories": ("sampling._MAX_CHUNK=16384", "sampling._MAX_CHUNK_STEPS=8388608"),
 }
 
 
@@ -51,7 +51,7 @@ def run_variant(constants: list[str], id: str, balanced: bool) -> None:
     env = fastpg.make(id)
     policy = fastpg.policy_for(env)
     theta = BALANCING if balanced else policy.initial()
-    n = 20_000
+    n = 40_000 if balanced else 400_000  # so that chunks are as large as they may be
 
     def call():
         return fastpg.policy_gradient(env, policy, theta, n_trajectories=n, threads=1).n_steps
