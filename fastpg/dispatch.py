@@ -35,6 +35,7 @@ from fastpg.cache import KernelCache
 FASTMATH = {"contract", "nsz", "arcp"}
 
 
+_LINE = 8  # int64 in a cache line: counters of different threads stay on lines of their own
 _NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -212,8 +213,11 @@ def in_parallel(function, parcel, n):
     """Call ``function(parcel, i)`` for i = 0, ..., n - 1, on all threads; in a `plain_kernel`.
 
     Numba compiles everything within its own parallel region four times over. Here the region knows `function`
-    by its address alone, and is compiled once for all kernels. What a call raises in one of Numba's threads
-    would be lost there: here one of the exceptions is raised when all calls are done.
+    by its address alone, and is compiled once for all kernels. Each thread has a share of the calls, the same
+    ones whenever n is the same, whose data its cache may still hold; one that is through with its share takes
+    calls from the others', so that none waits long for a thread whose core was busy with something else. What
+    a call raises in one of Numba's threads would be lost there: here one of the exceptions is raised when all
+    calls are done.
     """
     for i in range(n):
         function(parcel, i)
@@ -223,12 +227,65 @@ def _call_at(address, parcel, i):
     """Call the compiled function at an address; return where its exception is described, or 0."""
 
 
+def _count_up(counters, i):
+    """Add 1 to an element, in one go for all threads, and return what it was before."""
+
+
+def _thread_count():
+    """Return `numba.get_num_threads()`, with which a kernel could not be kept on disk."""
+
+
+@inner
+def _share(thread, n_threads, n):
+    return thread * n // n_threads
+
+
+@inner
+def _take_calls(thread, n_threads, counters, address, parcel, n):
+    """Make the calls of a thread's share, then those of others' that nobody has begun."""
+    exception = 0
+    for k in range(n_threads):
+        owner = (thread + k) % n_threads
+        end = _share(owner + 1, n_threads, n)
+        i = _count_up(counters, owner * _LINE)
+        while i < end:
+            exception = max(exception, _call_at(address, parcel, i))
+            i = _count_up(counters, owner * _LINE)
+    return exception
+
+
 @kernel
 def _call_in_parallel(address, parcel, n):
+    n_threads = min(n, _thread_count())
+    counters = np.empty(n_threads * _LINE, np.int64)
+    exceptions = np.empty(n_threads, np.int64)
+    for thread in range(n_threads):
+        counters[thread * _LINE] = _share(thread, n_threads, n)
+    for thread in prange(n_threads):
+        exceptions[thread] = _take_calls(thread, n_threads, counters, address, parcel, n)
     exception = 0
-    for i in prange(n):
-        exception = max(exception, _call_at(address, parcel, i))
+    for thread in range(n_threads):
+        exception = max(exception, exceptions[thread])
     return exception
+
+
+@lowered(_thread_count)
+def _(typing):
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "get_num_threads"), [])
+
+    return types.intp(), codegen
+
+
+@lowered(_count_up)
+def _(typing, counters, i):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(counters)(context, builder, args[0]).data
+        place = builder.gep(data, [args[1]], inbounds=True)
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counters, types.intp), codegen
 
 
 @lowered(_call_at)

@@ -506,7 +506,7 @@ def _softmax(logits):
     weights = logits
     total = 0.0
     for a in range(len(logits)):
-        weight = simd.exp(logits[a] - largest)
+        weight = simd.exp_of_negative(logits[a] - largest)
         weights = _replace(weights, a, weight)
         total += weight
     for a in range(len(logits)):
@@ -517,7 +517,7 @@ def _softmax(logits):
 def _softmax_of_two(logits):
     """The logistic function of the difference: one exponential in place of two."""
     difference = logits[0] - logits[1]
-    weight = simd.exp(-abs(difference))
+    weight = simd.exp_of_negative(-abs(difference))
     larger = 1.0 / (1.0 + weight)
     smaller = weight * larger
     first = larger if difference > 0.0 else smaller
@@ -576,7 +576,7 @@ def _log_softmax_at(logits, index):
     total = 0.0
     chosen = 0.0
     for a in range(len(logits)):
-        total += simd.exp(logits[a] - largest)
+        total += simd.exp_of_negative(logits[a] - largest)
         chosen = logits[a] if a == index else chosen
     return chosen - largest - simd.log(total)
 
@@ -586,7 +586,7 @@ def _log_softmax(logits):
     largest = _largest(logits)
     total = 0.0
     for a in range(len(logits)):
-        total += simd.exp(logits[a] - largest)
+        total += simd.exp_of_negative(logits[a] - largest)
     normaliser = largest + simd.log(total)
     for a in range(len(logits)):
         logits = _replace(logits, a, logits[a] - normaliser)

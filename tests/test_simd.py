@@ -16,9 +16,9 @@ import pytest
 from fastpg import simd
 from fastpg.dispatch import FASTMATH, exact
 
-NAMES = ["exp", "log", "tanh", "sin", "cos", "sin_bounded", "cos_bounded"]
+NAMES = ["exp", "exp_of_negative", "log", "tanh", "sin", "cos", "sin_bounded", "cos_bounded"]
 # The bounds that the docstrings state.
-BOUNDS = {"exp": 1.0, "log": 0.9, "tanh": 1.7, "sin": 0.85, "cos": 0.85}
+BOUNDS = {"exp": 1.0, "exp_of_negative": 1.0, "log": 0.9, "tanh": 1.7, "sin": 0.85, "cos": 0.85}
 BOUNDS |= {"sin_bounded": 1.45, "cos_bounded": 1.45}
 JIT = not numba.config.DISABLE_JIT
 N = 1500 if JIT else 150
@@ -48,12 +48,16 @@ def run(loop, x):
     return out
 
 
+def base_name(name):
+    return name.removesuffix("_bounded").removesuffix("_of_negative")
+
+
 def reference(name):
-    return getattr(mpmath, name.removesuffix("_bounded"))
+    return getattr(mpmath, base_name(name))
 
 
 def numpy_function(name):
-    return getattr(np, name.removesuffix("_bounded"))
+    return getattr(np, base_name(name))
 
 
 def max_ulp(name, x, got):
@@ -83,6 +87,8 @@ def arguments(name):
     if name == "exp":
         wide = rng.uniform(-708.0, 709.78, N)
         return [rng.uniform(-2.0, 2.0, N), wide, rng.uniform(-745.1, -708.0, N), log_uniform(rng, -1074, 1)]
+    if name == "exp_of_negative":
+        return [rng.uniform(-2.0, 0.0, N), rng.uniform(-708.0, 0.0, N), -abs(log_uniform(rng, -1074, 1))]
     if name == "log":
         # The largest errors are at both ends of the reduced range, next to sqrt(1/2) and sqrt(2).
         ends = np.concatenate([rng.uniform(0.70, 0.72, N), rng.uniform(1.39, 1.43, N)])
@@ -117,9 +123,9 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "exp_of_negative"])
 def test_edge_values_are_those_of_numpy(name, loops):
-    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, *EDGES[name.removesuffix("_bounded")]])
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, *EDGES[base_name(name)]])
     with np.errstate(all="ignore"):
         expected = numpy_function(name)(x)
     got = run(loops[name], x)
@@ -127,6 +133,12 @@ def test_edge_values_are_those_of_numpy(name, loops):
     # Of a NaN the sign means nothing; of a zero it does.
     defined = ~np.isnan(expected)
     np.testing.assert_array_equal(np.signbit(got[defined]), np.signbit(expected[defined]))
+
+
+def test_exp_of_negative_stops_short_of_the_denormals(loops):
+    got = run(loops["exp_of_negative"], [0.0, -0.0, math.nan, -708.0, -708.5, -1e300, -math.inf])
+    assert got[:2].tolist() == [1.0, 1.0] and math.isnan(got[2])
+    assert (got[3:] == got[3]).all() and 0.0 < got[3] < 3.4e-308
 
 
 @pytest.mark.parametrize("name", ["sin_bounded", "cos_bounded"])
@@ -144,10 +156,11 @@ def test_whole_range_agrees_with_bounded_where_both_hold(loops):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ordinary_python_call_equals_the_loop(name, loops):
-    x = [0.3, 1.7, 2.5]
+    x = [0.3, 1.7, 2.5] if name != "exp_of_negative" else [-0.3, -1.7, 0.0]
     function = getattr(simd, name)
     assert [function(value) for value in x] == run(loops[name], x).tolist()
-    assert function(1) == function(1.0) == function(np.float32(1.0))
+    integer = int(x[-1]) - 1
+    assert function(integer) == function(float(integer)) == function(np.float32(integer))
 
 
 @pytest.mark.skipif(not JIT, reason="NUMBA_DISABLE_JIT: nothing is compiled")
@@ -272,7 +285,7 @@ def test_bit_casts():
 
 @pytest.mark.skipif(not JIT, reason="NUMBA_DISABLE_JIT: this process is already what the test starts")
 def test_ordinary_python_has_the_same_bits(loops):
-    x = [-0.0, 0.4, 3.0, 1e-310, 1e5, 1e22, 1e300, math.inf, math.nan]
+    x = [-0.0, 0.4, 3.0, 1e-310, 1e5, 1e22, 1e300, math.inf, math.nan, -0.4, -300.0]
     code = (
         "import numpy as np\nfrom fastpg import simd\n"
         f"x = np.array({[value.hex() for value in x]!r})\n"
