@@ -17,8 +17,10 @@ from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum, NaturalGradie
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_features import GaussianFeatures
 from fastpg.policies.gaussian_linear import GaussianLinear
+from fastpg.policies.gaussian_mlp import GaussianMLP
 from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.policies.softmax_mlp import SoftmaxMLP
 from fastpg.policies.softmax_tabular import SoftmaxTabular
 from fastpg.policy_checks import check_policy
 from fastpg.rollouts import Rollout, rollout
@@ -37,6 +39,7 @@ __all__ = [
     "Evaluation",
     "GaussianFeatures",
     "GaussianLinear",
+    "GaussianMLP",
     "LinearSchedule",
     "Momentum",
     "NaturalGradient",
@@ -45,6 +48,7 @@ __all__ = [
     "Run",
     "SoftmaxFeatures",
     "SoftmaxLinear",
+    "SoftmaxMLP",
     "SoftmaxTabular",
     "TrainingDiverged",
     "TrainingInterrupted",

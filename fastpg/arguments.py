@@ -77,7 +77,7 @@ def _missing(cls, members):
 
 def check_theta(policy: Any, theta: Any, name: str = "theta") -> np.ndarray:
     """Return θ as a contiguous float64 vector of the policy's length, or raise."""
-    if policy.n_parameters > MAX_PARAMETERS and not hasattr(policy, "spread"):
+    if policy.n_parameters > MAX_PARAMETERS and not hasattr(policy, "factor"):
         raise ValueError(
             f"policy: has {policy.n_parameters} parameters, at most {MAX_PARAMETERS} can be compiled"
         )

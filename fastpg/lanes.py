@@ -27,6 +27,7 @@ from fastpg.lane_memory import (
     widest_vectors,
     zero,
 )
+from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, rows_at, rows_like
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.scores import (
     acted,
@@ -52,6 +53,7 @@ class Trajectory(NamedTuple):
     number: int  # within the call, from 0
     trace: Any  # what the accumulator carries along the trajectory
     factor: Any  # of the last action's score, where trajectories are recorded
+    rows: Any  # the outputs of a neural policy at the state
 
 
 def as_observation(observation):
@@ -79,39 +81,42 @@ def begin(env, policy, theta, accumulator, key, base, number):
     rng = next_step(rng)
     # For their types alone: `act` chooses the first action.
     observation = as_observation(env.observe(state))
-    action = zero(accumulator.choose(policy, theta, observation, policy_rng(rng)))
-    score = zero(running_score(policy, theta, observation, action))
-    factor = zero(new_factor(policy, theta, observation, action))
-    return Trajectory(state, action, rng, 0, number, accumulator.start(score), factor)
+    rows = zero(rows_like(policy, behavior_of(accumulator)))
+    seen = in_lane(policy, theta, rows)
+    action = zero(accumulator.choose(policy, seen, observation, policy_rng(rng)))
+    score = zero(running_score(policy, seen, observation, action))
+    factor = zero(new_factor(policy, seen, observation, action))
+    return Trajectory(state, action, rng, 0, number, accumulator.start(score), factor, rows)
 
 
 @inner
 def restart(env, like, key, base, number):
     """Return what `begin` would: all trajectories of a kind begin with the same action and trace."""
     rng = trajectory_rng(key, base + number)
-    return Trajectory(env.reset(rng), like.action, next_step(rng), 0, number, like.trace, like.factor)
+    state, rng = env.reset(rng), next_step(rng)
+    return Trajectory(state, like.action, rng, 0, number, like.trace, like.factor, like.rows)
 
 
 @inner
 def act(env, policy, theta, accumulator, trajectory):
     """Observe, choose an action, and take its score: half a time step."""
-    observation = as_observation(env.observe(trajectory.state))
-    action = accumulator.choose(policy, theta, observation, policy_rng(trajectory.rng))
-    trace = acted(accumulator, policy, theta, trajectory.trace, observation, action, trajectory.time)
-    factor = new_factor(policy, theta, observation, action)
-    return Trajectory(
-        trajectory.state, action, trajectory.rng, trajectory.time, trajectory.number, trace, factor
-    )
+    state, _, rng, time, number, trace, _, rows = trajectory
+    observation = as_observation(env.observe(state))
+    seen = in_lane(policy, theta, rows)
+    action = accumulator.choose(policy, seen, observation, policy_rng(rng))
+    trace = acted(accumulator, policy, seen, trace, observation, action, time)
+    factor = new_factor(policy, seen, observation, action)
+    return Trajectory(state, action, rng, time, number, trace, factor, rows)
 
 
 @inner
 def move(env, accumulator, trajectory, horizon):
     """Let the environment answer: the other half. Return the trajectory and whether it is finished."""
-    state, reward, terminated = env.step(trajectory.state, trajectory.action, trajectory.rng)
-    time = trajectory.time + 1
-    trace = accumulator.rewarded(trajectory.trace, reward * 1.0)
-    rng = next_step(trajectory.rng)
-    moved = Trajectory(state, trajectory.action, rng, time, trajectory.number, trace, trajectory.factor)
+    state, action, rng, time, number, trace, factor, rows = trajectory
+    state, reward, terminated = env.step(state, action, rng)
+    time += 1
+    trace = accumulator.rewarded(trace, reward * 1.0)
+    moved = Trajectory(state, action, next_step(rng), time, number, trace, factor, rows)
     return moved, bool(terminated) | (time >= horizon)
 
 
@@ -150,6 +155,21 @@ def _record_lanes(env, accumulator, record, totals, horizon, memory, n_lanes, li
             note(accumulator, totals, trajectory, observation)
 
 
+@inner
+def _look(env, policy, theta, accumulator, memory, n_lanes, like, sight):
+    """Give each lane its row of a neural policy's outputs."""
+    if sight is not None:
+        x = sight[0]
+        n, flat = x.shape[1], x.reshape(x.size)
+        for lane in range(n_lanes):
+            vectors.store(flat, lane * n, as_observation(env.observe(take(memory, lane, like).state)))
+        outputs = outputs_of(policy, theta, behavior_of(accumulator), x[:n_lanes], sight)
+        for lane in range(n_lanes):
+            state, action, rng, time, number, trace, factor, _ = take(memory, lane, like)
+            rows = rows_at(outputs, lane, like.rows)
+            put(memory, lane, Trajectory(state, action, rng, time, number, trace, factor, rows), like)
+
+
 @outline
 def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals):
     """Advance the first `n_lanes` lanes, rounded up to whole vectors, by one step.
@@ -178,6 +198,7 @@ def simulate(parcel, chunk):
     memory = allocate(like)
     observation = as_observation(env.observe(like.state))
     record = new_record(policy, theta, accumulator, like, observation, horizon)
+    sight = new_sight(policy, theta, behavior_of(accumulator), observation, lane_count(like))
     n_lanes = lane_count(like) if lane_count(like) < stop - start else stop - start
     following = start + n_lanes
     n_steps = 0
@@ -186,6 +207,7 @@ def simulate(parcel, chunk):
     _fill_last_vector(memory, n_lanes, like)
     while n_lanes > 0:
         n_steps += n_lanes
+        _look(env, policy, theta, accumulator, memory, n_lanes, like, sight)
         sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals)
         # Downwards, so that the lane which moves into a gap has had its turn.
         for eight in range((n_lanes - 1) >> 3, -1, -1):

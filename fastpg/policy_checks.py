@@ -18,6 +18,7 @@ from fastpg.distribution_checks import (
 from fastpg.random import RecordedRng, Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.reports import Report
 from fastpg.score_checks import check_compiled, check_forms, check_score, size_of
+from fastpg.scores import is_neural
 
 _SPREAD = 0.5  # standard deviation of θ around `initial`
 
@@ -71,6 +72,8 @@ def check_policy(
       Python and the same random numbers (all to 1e-9).
     - **mode**, where there is one, has the largest log π.
 
+    A policy with a network in float32 is checked in float64 (`in_float64`).
+
     A policy needs ``n_parameters``, ``sample(theta, observation, rng)`` and ``score(theta, observation,
     action)``, and for this check ``log_prob(theta, observation, action)``, or ``probabilities(theta,
     observation)`` of the actions ``first_action`` (0 unless it has one) and following. `fastpg.train` begins
@@ -114,6 +117,8 @@ def check_policy(
     arguments.check_integer("n_samples", n_samples, 100)
     arguments.check_seed(seed)
     report = PolicyReport(type(policy).__name__)
+    if is_neural(policy):
+        policy = policy.in_float64()
     if env is not None:
         arguments.check_environment(env)
     if _has_members(policy, report):
@@ -142,7 +147,7 @@ def _has_members(policy, report):
         report.errors.append("lacks log_prob (or probabilities), by which its score is checked")
     if hasattr(policy, "running_score") != hasattr(policy, "whole_score"):
         report.errors.append("has only one of running_score and whole_score, which belong together")
-    if hasattr(policy, "factor") != hasattr(policy, "spread"):
+    if not is_neural(policy) and hasattr(policy, "factor") != hasattr(policy, "spread"):
         report.errors.append("has only one of factor and spread, which belong together")
     return not report.errors
 

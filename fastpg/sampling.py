@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
+from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import distinct, kernel_threads
 from fastpg.lanes import simulate_chunks
-from fastpg.scores import is_recorded
+from fastpg.scores import is_neural, is_recorded
 
 _MIN_CHUNKS = 4
 _GOOD_CHUNKS = 16  # if each has _GOOD_CHUNK trajectories, so that lanes are refilled
@@ -36,6 +37,8 @@ def chunk_size(n_trajectories: int, horizon: int) -> int:
 
 def as_parameters(policy, theta):
     """Return θ as compiled code has it: an array if trajectories are recorded, else a tuple."""
+    if is_neural(policy):
+        return np.array(theta, policy.network.dtype)
     return np.array(theta) if is_recorded(policy) else tuple(theta.tolist())
 
 
@@ -75,7 +78,7 @@ def sample(
             n_steps,
         )
         started = time.perf_counter()
-        with kernel_threads(threads):
+        with kernel_threads(threads), single_threaded_blas(policy):
             try:
                 simulate_chunks(*arguments)
             except Exception:

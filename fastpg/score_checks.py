@@ -6,11 +6,13 @@ import numba
 import numpy as np
 from numba.core.errors import NumbaError
 
+from fastpg import vectors
 from fastpg.compiler_errors import innermost_cause
 from fastpg.dispatch import distinct
 from fastpg.distribution_checks import log_prob_of
+from fastpg.neural_lanes import row_at
 from fastpg.random import Rng
-from fastpg.scores import is_recorded, running_score, whole_score
+from fastpg.scores import is_neural, is_recorded, running_score, whole_score
 
 _DIFFERENCE = 1e-5  # half the distance of central differences
 _DIFFERENCE_TOLERANCE = 1e-6
@@ -71,6 +73,8 @@ def check_forms(policy, points, actions, report):
     """Check the score as the lanes carry it, or record it, against ``score``; in ordinary Python."""
     for (theta, observation, _), action in zip(points, actions, strict=True):
         score = np.asarray(policy.score(theta, observation, action), float)
+        if is_neural(policy):
+            return  # its score is made of its factor
         if is_recorded(policy):
             factor = policy.factor(theta, observation, action)
             found = np.zeros(len(theta))
@@ -124,13 +128,27 @@ def _sample_and_spread(policy, theta, observation, rng, score):
     return action
 
 
+@numba.njit(error_model="numpy")
+def _sample_and_backward(policy, theta, x, observation, rng, work, score):
+    row = row_at(policy.forward(theta, x, work), 0, policy.row())
+    action = policy.sample(row, observation, rng)
+    factor = np.empty((1, len(row)), theta.dtype)
+    vectors.store(factor.reshape(len(row)), 0, policy.factor(row, observation, action))
+    policy.network.backward(theta, x, work, factor, score)
+    return action
+
+
 def check_compiled(policy, points, report):
     """Check actions and scores as compiled against ordinary Python, with the same random numbers."""
     compiled_policy = distinct(policy)
     for theta, observation, rng in points:
         seen = tuple(observation.tolist()) if np.ndim(observation) else observation
         try:
-            if is_recorded(policy):
+            if is_neural(policy):
+                score, x = np.zeros(len(theta)), np.array([observation])
+                work = policy.workspace(1, theta)
+                action = _sample_and_backward(compiled_policy, theta, x, seen, Rng(*rng), work, score)
+            elif is_recorded(policy):
                 score = np.zeros(len(theta))
                 action = _sample_and_spread(compiled_policy, theta, seen, Rng(*rng), score)
             else:

@@ -85,7 +85,12 @@ def _(policy, theta, running):
 
 def is_recorded(policy):
     """Whether a policy's trajectories are recorded."""
-    return hasattr(policy, "spread")
+    return hasattr(policy, "factor")
+
+
+def is_neural(policy):
+    """Whether a policy's distributions are parametrised by the outputs of a network."""
+    return hasattr(policy, "network")
 
 
 def is_scored(accumulator):
@@ -126,14 +131,18 @@ def new_factor(policy, theta, observation, action):
 def new_record(policy, theta, accumulator, like, observation, horizon):
     """Return memory for `lane_count` trajectories, a number of each kind for every step, and for one score.
 
-    Observations, factors, the score, where its sections begin, and marks (`is_weighted`).
+    Observations, factors, the score, where its sections begin (or a neural policy's `score_memory`), and marks
+    (`is_weighted`).
     """
     if not (is_recorded(policy) and is_scored(accumulator)):
         return None
     size = lane_count(like) * horizon
     observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
     marks = np.empty(2 * size if is_weighted(accumulator) else 0)
-    return observations, factors, np.zeros(len(theta)), np.empty(horizon, np.int64), marks
+    more = (
+        policy.score_memory(theta, observation, horizon) if is_neural(policy) else np.empty(horizon, np.int64)
+    )
+    return observations, factors, np.zeros(len(theta)), more, marks
 
 
 def write_record(record, lane, horizon, trajectory, observation):
@@ -191,6 +200,8 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         return vectors.nothing()
     if record is None:
         return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
+    if is_neural(policy):
+        return policy.neural_score(theta, accumulator, trajectory, record, lane, horizon, observation)
     weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
     observations, factors, score, starts, _ = record
     n, m = np.size(observation), len(trajectory.factor)
@@ -224,6 +235,16 @@ def _(policy, theta, accumulator, like, observation, horizon):
 
     at_once = hasattr(policy.instance_class, "recorded_score")
     weighted = is_weighted(accumulator.instance_class)
+    if is_neural(policy.instance_class):
+
+        def new_neural_record(policy, theta, accumulator, like, observation, horizon):
+            size = lane_count(like) * horizon
+            observations = np.empty(size * vectors.n_components(observation))
+            factors = np.empty(size * len(like.factor))
+            memory = policy.score_memory(theta, observation, horizon)
+            return observations, factors, np.zeros(len(theta)), memory, np.empty(2 * size if weighted else 0)
+
+        return new_neural_record
 
     def new_record(policy, theta, accumulator, like, observation, horizon):
         size = lane_count(like) * horizon
@@ -334,6 +355,12 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
             return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
 
         return carried_score
+    if is_neural(policy.instance_class):
+
+        def neural_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return policy.neural_score(theta, accumulator, trajectory, record, lane, horizon, observation)
+
+        return neural_score
 
     if hasattr(policy.instance_class, "recorded_score"):
 

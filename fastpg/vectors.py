@@ -317,7 +317,7 @@ def _(typing, array, start, x):
 def _(typing, array, start, like):
     def codegen(context, builder, signature, args):
         places = _places(context, builder, array, args[0], args[1], like)
-        values = [context.cast(builder, builder.load(place), types.float64, ty) for ty, place in places]
+        values = [context.cast(builder, builder.load(place), array.dtype, ty) for ty, place in places]
         return context.make_tuple(builder, like, values) if isinstance(like, types.BaseTuple) else values[0]
 
     return like(array, types.intp, like), codegen

@@ -57,7 +57,7 @@ def bonus_for(beta: float, policy: Any) -> Any:
     """Return the bonus with that coefficient, or raise TypeError if the policy does not tell its entropy."""
     if beta == 0.0:
         return NoBonus()
-    methods = ["entropy", "entropy_factor" if hasattr(policy, "spread") else "entropy_score"]
+    methods = ["entropy", "entropy_factor" if hasattr(policy, "factor") else "entropy_score"]
     if hasattr(policy, "running_score"):
         methods.append("running_entropy_score")
     if missing := [name for name in methods if not hasattr(policy, name)]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastpg import moments
 from fastpg.estimators.sums import COLUMNS, add_returns
+from fastpg.neural_lanes import behavior_in_lane
 from fastpg.sampling import as_parameters
 
 
@@ -32,7 +33,7 @@ class WeightedTerms(NamedTuple):
 
     def choose(self, policy, theta, observation, rng):
         """Return the action to take: the behaviour policy's."""
-        return policy.sample(self.behavior, observation, rng)
+        return policy.sample(behavior_in_lane(theta, self.behavior), observation, rng)
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
@@ -40,9 +41,8 @@ class WeightedTerms(NamedTuple):
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
-        ratio = policy.log_prob(theta, observation, action) - policy.log_prob(
-            self.behavior, observation, action
-        )
+        behavior = behavior_in_lane(theta, self.behavior)
+        ratio = policy.log_prob(theta, observation, action) - policy.log_prob(behavior, observation, action)
         of = self.of.acted(trace.of, score, policy, theta, observation, action, time)
         return WeightedTrace(of, trace.log_weight + ratio)
 

@@ -78,6 +78,10 @@ class MLP(NamedTuple):
         """float32 or float64."""
         return np.dtype(f"float{self.bits}")
 
+    def in_float64(self) -> "MLP":
+        """Return the same network in float64."""
+        return self._replace(bits=64)
+
     @property
     def n_inputs(self) -> int:
         """How many numbers go in."""

@@ -1,7 +1,7 @@
 """The Gaussian policy that is linear in the observation, for continuous actions."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class GaussianLinear(NamedTuple):
         if log_std in ("learned", "state-dependent"):
             counts = {"learned": m, "state-dependent": m * (f + 1)}
             return cls(f, (float(initial_log_std),) * m, counts[log_std])
-        return cls(f, (_fixed(log_std),) * m, 0)
+        return cls(f, (fixed_log_std(log_std),) * m, 0)
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
@@ -142,7 +142,8 @@ class GaussianLinear(NamedTuple):
         return vectors.concatenate(rows, _log_std_score(vectors.trailing(theta, rows), excess, observation))
 
 
-def _fixed(log_std):
+def fixed_log_std(log_std: Any) -> float:
+    """Return the log σ that is given as a number, or raise ValueError."""
     if isinstance(log_std, bool | str) or not math.isfinite(log_std):
         raise ValueError(f"log_std={log_std!r}: must be 'learned', 'state-dependent' or a finite number")
     return float(log_std)
@@ -155,7 +156,7 @@ def _with_features(features, m, log_std, initial_log_std):
         if initial_log_std != 0.0:
             policy.initial()  # raises if no sum of these features is constant
         return policy
-    return GaussianFeatures(features, (_fixed(log_std),) * m)
+    return GaussianFeatures(features, (fixed_log_std(log_std),) * m)
 
 
 def _log_std(parameters, log_std, observation):

@@ -1,0 +1,119 @@
+"""Gaussian policies over the outputs of a neural network, for continuous actions."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.networks.log_std import FIXED, LEARNED, STATE_DEPENDENT, WithLogStd
+from fastpg.networks.mlp import MLP
+from fastpg.policies import gaussian
+from fastpg.policies.gaussian_linear import fixed_log_std
+from fastpg.policies.neural import Neural
+from fastpg.policies.spaces import check_observations, check_real_actions
+
+
+class _Gaussian(NamedTuple):
+    network: WithLogStd
+    log_std: tuple[float, ...]  # m numbers, for how many they are
+
+
+class GaussianMLP(Neural, _Gaussian):
+    r"""Gaussian policy over m real numbers, with means from a multilayer perceptron.
+
+    The network's outputs are m means μ_k and m numbers log σ_k; components of the action are independent:
+
+    .. math:: a_k \sim N(\mu_k(\theta, o), \sigma_k^2)
+
+    From log π(a) = Σ_k (−½ z_k² − log σ_k) + const with z_k = (a_k − μ_k) / σ_k, the derivative by μ_k is
+    z_k / σ_k, and by log σ_k it is z_k² − 1. log σ is **fixed**, **learned** (m parameters behind the
+    network's), or **state-dependent** (m more outputs): see `fastpg.networks.log_std`. An environment clips
+    the actions it is given to its bounds; the score is that of the action before.
+
+    The methods are compiled into the estimators; called from ordinary Python they take and return NumPy
+    arrays, and observations (..., n) and actions (..., m) may have batch axes in front.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def for_env(
+        cls, env, hidden=(64, 64), activation="tanh", log_std="learned", initial_log_std=0.0, dtype=np.float32
+    ):
+        """Return the policy whose numbers of inputs and outputs are those of the environment's spaces.
+
+        Parameters
+        ----------
+        env : NamedTuple
+        hidden, activation, dtype
+            As for `SoftmaxMLP.for_env`.
+        log_std : "learned", "state-dependent", or float
+            A number is the log σ of all components, fixed.
+        initial_log_std : float
+            log σ under `initial` if it is not fixed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Unless observations and actions are one-dimensional Boxes, or if another argument is not allowed.
+        """
+        from gymnasium.spaces import Box
+
+        for what, space in (("observation", env.observation_space), ("action", env.action_space)):
+            if not (isinstance(space, Box) and len(space.shape) == 1):
+                raise ValueError(f"env: GaussianMLP needs a one-dimensional Box {what}, not {space}")
+        n, m = env.observation_space.shape[0], env.action_space.shape[0]
+        kinds = {"learned": LEARNED, "state-dependent": STATE_DEPENDENT}
+        kind = kinds.get(log_std, FIXED) if isinstance(log_std, str) else FIXED
+        start = fixed_log_std(log_std) if kind == FIXED else float(initial_log_std)
+        outputs = 2 * m if kind == STATE_DEPENDENT else m
+        means = MLP.of((n, *hidden, outputs), activation, dtype)
+        return cls(WithLogStd(means, (start,) * m, kind), (start,) * m)
+
+    def check_environment(self, env) -> None:
+        """Raise ValueError unless observations and actions of `env` are those of this policy."""
+        check_real_actions(self, env, len(self.log_std))
+        check_observations(self, env)
+
+    def row(self):
+        """Return a row of outputs of any value, for its type."""
+        return vectors.concatenate(self.log_std, self.log_std)
+
+    def mean(self, theta, observation):
+        """Return the mean of the action, shape (..., m)."""
+        return vectors.leading(self.outputs(theta, observation), self.log_std)
+
+    def log_std_at(self, theta, observation):
+        """Return log σ, shape (..., m)."""
+        return vectors.trailing(self.outputs(theta, observation), self.log_std)
+
+    def sample(self, theta, observation, rng):
+        """Return an action, a draw from the policy, with normal draws 0, 1, ... of `rng`.
+
+        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
+        """
+        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
+
+    def mode(self, theta, observation):
+        """Return the most probable action, the mean."""
+        return self.mean(theta, observation)
+
+    def log_prob(self, theta, observation, action):
+        """Return the logarithm of the density at `action`, shape (...)."""
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        return gaussian.log_density(mean, log_std, action)
+
+    def entropy(self, theta, observation):
+        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
+        return gaussian.entropy(self.log_std_at(theta, observation))
+
+    def factor(self, theta, observation, action):
+        """Return the derivatives of log π(action) by the outputs, z_k / σ_k and z_k² − 1: shape (..., 2m)."""
+        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
+        z, inverse = gaussian.standardised(mean, log_std, action)
+        return vectors.concatenate(vectors.multiply(z, inverse), vectors.scale(vectors.squares(z), 1.0, -1.0))
+
+    def entropy_factor(self, theta, observation):
+        """Return the derivatives of H by the outputs, 0 for the means and 1 for each log σ_k."""
+        zeros = vectors.scale(self.log_std_at(theta, observation), 0.0, 0.0)
+        return vectors.concatenate(zeros, vectors.scale(zeros, 0.0, 1.0))

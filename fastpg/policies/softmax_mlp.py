@@ -1,0 +1,116 @@
+"""Softmax policies over the outputs of a neural network."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastpg import vectors
+from fastpg.networks.mlp import MLP
+from fastpg.policies.neural import Neural
+from fastpg.policies.spaces import check_discrete_actions, check_observations
+from fastpg.random import categorical
+
+
+class _Softmax(NamedTuple):
+    network: Any
+    actions: tuple[int, ...]  # their numbers, one after the other
+
+
+class SoftmaxNetwork(Neural, _Softmax):
+    r"""Softmax (Gibbs) policy over A actions, whose logits y_a are the outputs of a network.
+
+    .. math:: \pi_\theta(a \mid o) = \frac{\exp y_a(\theta, o)}{\sum_b \exp y_b(\theta, o)}, \qquad
+              \frac{\partial \log\pi(a)}{\partial y_c} = 1\{a = c\} - \pi(c)
+
+    θ is the network's. The methods are compiled into the estimators; called from ordinary Python they take
+    and return NumPy arrays, and observations and actions may have batch axes in front.
+    """
+
+    __slots__ = ()
+
+    @property
+    def first_action(self) -> int:
+        """The number of the first action."""
+        return self.actions[0]
+
+    @property
+    def n_actions(self) -> int:
+        """A."""
+        return len(self.actions)
+
+    def check_environment(self, env) -> None:
+        """Raise ValueError unless observations and actions of `env` are those of this policy."""
+        check_discrete_actions(self, env)
+        check_observations(self, env)
+
+    def row(self):
+        """Return a row of outputs of any value, for its type."""
+        return vectors.floats(self.actions)
+
+    def probabilities(self, theta, observation):
+        """Return π_θ(· | observation), shape (..., A)."""
+        return vectors.softmax(self.outputs(theta, observation))
+
+    def sample(self, theta, observation, rng):
+        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`.
+
+        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
+        """
+        return self.actions[0] + categorical(rng, 0, self.probabilities(theta, observation))
+
+    def mode(self, theta, observation):
+        """Return the most probable action."""
+        return self.actions[0] + vectors.argmax(self.outputs(theta, observation))
+
+    def log_prob(self, theta, observation, action):
+        """Return log π_θ(action | observation), shape (...)."""
+        return vectors.log_softmax_at(self.outputs(theta, observation), action - self.actions[0])
+
+    def entropy(self, theta, observation):
+        """Return H = −Σ_a π(a) log π(a), shape (...)."""
+        return vectors.softmax_entropy(self.outputs(theta, observation))
+
+    def factor(self, theta, observation, action):
+        """Return the derivatives of log π(action) by the logits, 1{a = action} − π(a): shape (..., A)."""
+        return vectors.indicator_minus(action - self.actions[0], self.probabilities(theta, observation))
+
+    def entropy_factor(self, theta, observation):
+        """Return the derivatives of H by the logits, −π(a) (log π(a) + H): shape (..., A)."""
+        return vectors.entropy_slope(self.outputs(theta, observation))
+
+
+class SoftmaxMLP(SoftmaxNetwork):
+    """The softmax policy over the outputs of a multilayer perceptron (`fastpg.networks.mlp.MLP`)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def for_env(cls, env, hidden=(64, 64), activation="tanh", dtype=np.float32):
+        """Return the policy whose numbers of inputs and outputs are those of the environment's spaces.
+
+        Parameters
+        ----------
+        env : NamedTuple
+        hidden : sequence of int
+            Sizes of the hidden layers; with none the policy is linear.
+        activation : "tanh", "relu" or "identity"
+            Of the hidden layers.
+        dtype : float32 or float64
+            That the network computes in.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Unless observations are a one-dimensional Box and actions are Discrete, or if another argument is
+            not allowed.
+        """
+        from gymnasium.spaces import Box, Discrete
+
+        observations, actions = env.observation_space, env.action_space
+        if not (isinstance(observations, Box) and len(observations.shape) == 1):
+            raise ValueError(f"env: SoftmaxMLP needs a one-dimensional Box observation, not {observations}")
+        if not isinstance(actions, Discrete):
+            raise ValueError(f"env: SoftmaxMLP needs Discrete actions, not {actions}")
+        first, n = int(actions.start), int(actions.n)
+        network = MLP.of((observations.shape[0], *hidden, n), activation, dtype)
+        return cls(network, tuple(range(first, first + n)))
