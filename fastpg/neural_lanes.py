@@ -43,7 +43,8 @@ def rows_like(policy, behavior):
     """Return what a lane holds of outputs, of any value: nothing unless the policy is neural."""
     if not is_neural(policy):
         return vectors.nothing()
-    return policy.row() if behavior is None else Rows(policy.row(), policy.row())
+    row = tuple(policy.row())
+    return row if behavior is None else Rows(row, row)
 
 
 @compiled_form(rows_like)

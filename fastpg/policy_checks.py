@@ -118,7 +118,7 @@ def check_policy(
     arguments.check_seed(seed)
     report = PolicyReport(type(policy).__name__)
     if is_neural(policy):
-        policy = policy.in_float64()
+        policy = policy.in_float64()  # type: ignore[attr-defined]
     if env is not None:
         arguments.check_environment(env)
     if _has_members(policy, report):

@@ -131,18 +131,17 @@ def new_factor(policy, theta, observation, action):
 def new_record(policy, theta, accumulator, like, observation, horizon):
     """Return memory for `lane_count` trajectories, a number of each kind for every step, and for one score.
 
-    Observations, factors, the score, where its sections begin (or a neural policy's `score_memory`), and marks
-    (`is_weighted`).
+    Observations, factors, the score, where its sections begin (or a neural policy's `score_memory`), and
+    marks (`is_weighted`).
     """
     if not (is_recorded(policy) and is_scored(accumulator)):
         return None
     size = lane_count(like) * horizon
     observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
     marks = np.empty(2 * size if is_weighted(accumulator) else 0)
-    more = (
-        policy.score_memory(theta, observation, horizon) if is_neural(policy) else np.empty(horizon, np.int64)
-    )
-    return observations, factors, np.zeros(len(theta)), more, marks
+    score, starts = np.zeros(len(theta)), np.empty(horizon, np.int64)
+    memory = policy.score_memory(theta, observation, horizon) if is_neural(policy) else starts
+    return observations, factors, score, memory, marks
 
 
 def write_record(record, lane, horizon, trajectory, observation):

@@ -27,7 +27,7 @@ def to_linear(theta, n_inputs):
 
 
 def close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * max(1.0, abs(expected).max()))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_without_hidden_layers_the_gradient_is_the_gaussian_linear_policy_s(log_
     carried = fastpg.policy_gradient(env, linear, theta, estimator, **settings)
     recorded = fastpg.policy_gradient(env, neural, as_neural(theta), estimator, **settings)
     assert recorded.mean_return == pytest.approx(carried.mean_return, rel=1e-9)
-    scale = 1e-8 if COMPILED else 1e-10  # rounding grows along 200 steps of the pendulum
+    scale = 1e-10
     for found, expected in (
         (recorded.gradient, as_neural(carried.gradient)),
         (recorded.standard_error, as_neural(carried.standard_error)),
@@ -224,6 +224,4 @@ def test_bad_input_is_named(env):
     with pytest.raises(ValueError, match="theta: has shape"):
         fastpg.policy_gradient(env, policy, np.zeros(3), n_trajectories=2)
     with pytest.raises(ValueError, match="observations of another length"):
-        fastpg.policy_gradient(
-            fastpg.make("MountainCar-v0"), policy._replace(actions=(0, 1, 2)), policy.initial()
-        )
+        policy._replace(actions=(0, 1, 2)).check_environment(fastpg.make("MountainCar-v0"))

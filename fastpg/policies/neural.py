@@ -97,7 +97,7 @@ class Neural:
         With the outputs y(θ, o), the chain rule gives Σ_j (∂ log π / ∂ y_j) ∇_θ y_j: `factor` is the first,
         and backpropagation multiplies by the second.
         """
-        factor = self.factor(theta, observation, action)  # type: ignore[attr-defined]
+        factor = self.factor(theta, observation, action)
         return self.pulled_back(theta, observation, factor)
 
     def pulled_back(self, theta, observation, factor):
