@@ -64,6 +64,13 @@ class Optimizer(str, enum.Enum):
     natural = "natural"
 
 
+class Policy(str, enum.Enum):
+    """What policy is trained."""
+
+    linear = "linear"  # or tabular: the simplest one
+    mlp = "mlp"
+
+
 class Estimator(str, enum.Enum):
     """How the gradient is estimated."""
 
@@ -114,6 +121,16 @@ def train(
     env: Annotated[
         str | None,
         typer.Argument(help="Id of the environment; `fastpg envs` lists them.", show_default=False),
+    ] = None,
+    policy: Annotated[
+        Policy | None,
+        typer.Option(
+            help="Policy: the simplest (linear, or tabular), or a multilayer perceptron.", show_default=_KNOWN
+        ),
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(help="Sizes of the hidden layers of --policy mlp.", show_default="64,64"),
     ] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of θ.", show_default=_KNOWN)] = None,
     trajectories: Annotated[
@@ -188,7 +205,7 @@ def train(
         if resume is not None:
             _refuse_with_resume(context)
             before = fastpg.load(resume)
-            environment, policy, seed, horizon = before.env, before.policy, before.seed, before.horizon
+            environment, chosen, seed, horizon = before.env, before.policy, before.seed, before.horizon
             settings = {"n_trajectories": before.n_trajectories, "resume": before}
             env = id_of(environment) or type(environment).__name__
             updates = 100 if updates is None else updates
@@ -197,7 +214,7 @@ def train(
         else:
             environment = _make(env, param)
             known = settings_for(environment)
-            policy = known.policy
+            chosen = _policy(environment, known.policy, policy, hidden)
             updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
             trajectories = next(n for n in (trajectories, known.n_trajectories, 1000) if n is not None)
             horizon = known.horizon if horizon is None else horizon
@@ -220,7 +237,7 @@ def train(
         started = time.perf_counter()
         try:
             with _training_progress(finished + updates) as progress:
-                run = fastpg.train(environment, policy, progress=progress, **settings)
+                run = fastpg.train(environment, chosen, progress=progress, **settings)
         except (Exception, KeyboardInterrupt) as stop:
             if not hasattr(stop, "run"):  # refused before it began
                 raise
@@ -508,6 +525,22 @@ def _optimizer(known, kind, learning_rate, final_learning_rate, updates, kl, dam
     if final_learning_rate is not None:
         rate = fastpg.LinearSchedule(learning_rate_at(rate, 0), final_learning_rate, updates)
     return known._replace(learning_rate=rate)
+
+
+def _policy(environment, known, kind, hidden):
+    """The known policy, or one of another kind."""
+    if hidden is not None and kind is not Policy.mlp:
+        raise ValueError(f"--hidden {hidden}: only with --policy mlp")
+    if kind is None:
+        return known
+    if kind is Policy.linear:
+        return fastpg.policy_for(environment)
+    try:
+        sizes = (64, 64) if hidden is None else tuple(int(size) for size in hidden.split(",") if size)
+    except ValueError:
+        raise ValueError(f"--hidden {hidden}: must be integers with commas between them") from None
+    discrete = hasattr(environment.action_space, "n")
+    return (fastpg.SoftmaxMLP if discrete else fastpg.GaussianMLP).for_env(environment, sizes)
 
 
 def _make(env: str, param: list[str] | None) -> Any:

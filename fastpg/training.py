@@ -29,6 +29,7 @@ from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.optimizers import Adam, learning_rate_at
 from fastpg.runs import HISTORY, Run, encode
+from fastpg.scores import is_neural
 
 _UPDATES_ON_TARGET = 3  # in a row, so that one lucky batch does not stop a training
 
@@ -93,7 +94,7 @@ def train(
         Stop as soon as three updates in a row have had at least this mean return. The updates that are made
         are those that would have been made without it; the history shows how many.
     theta : array_like, optional
-        Where to start; ``policy.initial()`` unless given.
+        Where to start; ``policy.initial()`` unless given, of a neural policy ``policy.initial(seed)``.
     seed, horizon, threads
         As for `fastpg.policy_gradient`.
     resume : Run, optional
@@ -144,7 +145,9 @@ def train(
             estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
         optimizer = Adam() if optimizer is None else optimizer
         check_optimizer(optimizer)
-        theta = check_theta(policy, policy.initial() if theta is None else theta)
+        if theta is None:
+            theta = policy.initial(check_seed(seed)) if is_neural(policy) else policy.initial()
+        theta = check_theta(policy, theta)
         run = Run(
             env=env,
             policy=policy,

@@ -48,6 +48,21 @@ def test_options_of_train_reach_the_run(tmp_path):
     assert run.env.semi_implicit is True and len(run.history) == 3 and run.n_trajectories == 50
 
 
+def test_policy_is_a_network_of_that_size(tmp_path):
+    options = ["--policy", "mlp", "--hidden", "16,12", "--horizon", 30, "--out", tmp_path / "run"]
+    result = invoke("train", "CartPole-v1", *SMALL, *options)
+    assert result.exit_code == 0, result.output
+    run = fastpg.load(tmp_path / "run")
+    assert run.policy == fastpg.SoftmaxMLP.for_env(run.env, (16, 12))
+    for wrong in (
+        ["--hidden", "8"],
+        ["--policy", "mlp", "--hidden", "8,x"],
+        ["--policy", "mlp", "--hidden", "0"],
+    ):
+        refused = invoke("train", "CartPole-v1", *SMALL, *wrong)
+        assert refused.exit_code == 2
+
+
 def test_train_without_options_uses_the_settings_known_to_work(tmp_path):
     result = invoke("train", "CliffWalking-v1", *SMALL, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
