@@ -4,7 +4,7 @@ An environment is a NamedTuple: its fields are its parameters, its methods its d
 plain Python over scalars. That class runs in ordinary Python, step by step in a debugger, and is
 compiled into every estimator::
 
-    class State(NamedTuple): ...                      # floats, integers, booleans
+    class State(NamedTuple): ...                      # floats, integers, booleans, arrays of them
 
     class MyEnvironment(NamedTuple):
         gravity: float = 9.8                          # a parameter; changing it recompiles nothing
@@ -137,7 +137,7 @@ def parameters_of(cls: Any) -> dict[str, Any]:
     return fields | parameters
 
 
-_observation_lengths: dict[tuple, int] = {}
+_observation_shapes: dict[tuple, tuple[int, ...]] = {}
 
 
 def _shape(value):
@@ -145,20 +145,25 @@ def _shape(value):
     return tuple(map(_shape, value)) if isinstance(value, tuple) else np.shape(value)
 
 
-def observation_length(env: Any) -> int:
-    """Return the number of components of an observation, 0 if it is an integer.
+def observation_shape(env: Any) -> tuple[int, ...]:
+    """Return the shape of an observation: (n,) of a tuple, () of an integer, an array's own.
 
     A matter of the environment's type (of its arrays' shapes too, where it has some), so asked once.
     """
     key = type(env), _shape(env)
-    if key not in _observation_lengths:
+    if key not in _observation_shapes:
         try:  # NumPy's numbers, for which nothing has to be compiled
             state = env.reset(np.random.default_rng(0))
         except NumbaError:  # they went into a compiled function
             state = env.reset(trajectory_rng(seed_key(0), 0))
-        observation = env.observe(state)
-        _observation_lengths[key] = len(observation) if isinstance(observation, tuple) else 0
-    return _observation_lengths[key]
+        _observation_shapes[key] = np.shape(env.observe(state))
+    return _observation_shapes[key]
+
+
+def observation_length(env: Any) -> int:
+    """Return the number of components of an observation, 0 if it is an integer."""
+    shape = observation_shape(env)
+    return math.prod(shape) if shape else 0
 
 
 def load_class(path: str) -> Any:

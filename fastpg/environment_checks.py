@@ -13,7 +13,7 @@ import numpy as np
 from fastpg.arguments import check_environment, check_integer
 from fastpg.bindings import Bindings, is_covered
 from fastpg.dispatch import distinct
-from fastpg.lane_memory import allocate, element, leaves_of
+from fastpg.lane_memory import allocate, element, holds_arrays, leaves_of
 from fastpg.ordinary_play import play, random_action
 from fastpg.random import next_step, seed_key, trajectory_rng
 from fastpg.reports import Report
@@ -30,7 +30,8 @@ class EnvironmentReport(Report):
     Attributes
     ----------
     vectorised : bool or None
-        Whether the loop over lanes that steps became SIMD code; None where it was not compiled.
+        Whether the loop over lanes that steps became SIMD code, which it does not where a state or an
+        observation holds arrays; None where it was not compiled.
     """
 
     vectorised: bool | None = None
@@ -159,8 +160,8 @@ def _compare(env, seed, report):
     states = simulator.states()
     for i, rng in enumerate(rngs):
         start = env.reset(rng)
-        expected = [*leaves_of(start), *np.reshape(env.observe(start), width)]
-        found = [*leaves_of(element(states, i)), *np.reshape(first[i], width)]
+        expected = [*_numbers(start), *np.reshape(env.observe(start), width)]
+        found = [*_numbers(element(states, i)), *np.reshape(first[i], width)]
         if not _agree(found, expected):
             report.errors.append(f"reset compiled is not reset in ordinary Python: {found}, not {expected}")
             return
@@ -174,9 +175,9 @@ def _compare(env, seed, report):
         following = simulator.states()
         for i in np.flatnonzero(alive):
             state, reward, ended = env.step(element(states, i), chosen[i], rngs[i])
-            expected = [*leaves_of(state), reward, ended, *np.reshape(env.observe(state), width)]
+            expected = [*_numbers(state), reward, ended, *np.reshape(env.observe(state), width)]
             found = [
-                *leaves_of(element(following, i)),
+                *_numbers(element(following, i)),
                 rewards[i],
                 terminated[i],
                 *np.reshape(observations[i], width),
@@ -189,6 +190,10 @@ def _compare(env, seed, report):
                 )
                 return
         alive &= ~terminated
+
+
+def _numbers(state):
+    return np.concatenate([np.ravel(leaf) for leaf in leaves_of(state)]).tolist() if state else []
 
 
 def _agree(found, expected):
@@ -227,12 +232,19 @@ def lane_loop(env: Any) -> str:
     return "\n".join(code for types, code in codes if types[0] == numba.typeof(env))
 
 
+def _holds_arrays(env):
+    state = env.reset(trajectory_rng(seed_key(0), 0))
+    return holds_arrays((state, env.observe(state)))
+
+
 def _look_at_machine_code(env, report):
     code = lane_loop(env)
     # LLVM may well vectorise the rest of a loop around calls that it makes one lane after the other.
     slow = sorted(set(re.findall(r"call [^@\n]*@(?:llvm\.)?(\w+)", code)) & _LIBM)
     report.vectorised = "vector.body" in code and not slow
-    if slow:
+    if _holds_arrays(env):  # then it is not, and Numba's code for arrays has such calls of its own
+        report.vectorised = False
+    elif slow:
         report.warnings += [_advice(name) for name in slow if not any(name in w for w in report.warnings)]
     elif not report.vectorised:
         report.warnings.append(

@@ -3,8 +3,9 @@
 All that a lane holds is one nest of tuples of numbers, taken out of its lane, replaced, and put back; in
 memory every number of it is a row of L in one flat buffer, ``buffer[row * L + lane]`` with `row` and `L`
 compile-time constants, and every load and store says that it never meets those of another row. So LLVM
-sees a loop over lanes that has no dependences, and vectorises it. Behind the rows, each lane has a flag.
-In ordinary Python the memory is a list of what the lanes hold, and an array of flags.
+sees a loop over lanes that has no dependences, and vectorises it. Behind the rows, each lane has a flag, and
+slots for the arrays that it holds, if any (`fastpg.lane_arrays`). In ordinary Python the memory is a list of
+what the lanes hold, and an array of flags.
 """
 
 import numpy as np
@@ -14,6 +15,14 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 
 from fastpg.dispatch import lowered
+from fastpg.lane_arrays import (
+    array_types,
+    check_array_type,
+    check_shapes,
+    lane_size,
+    put_arrays,
+    take_arrays,
+)
 from fastpg.tables import table_scope
 
 MAX_LANES = 128
@@ -54,8 +63,14 @@ def filled(like, leaves):
 
 
 def element(columns, i):
-    """Return element i of each array in a nest of tuples, as a nest of numbers."""
-    return filled(columns, iter([column[i].item() for column in leaves_of(columns)]))
+    """Return element i of each array in a nest of tuples, as a nest of numbers (or of arrays: copies)."""
+    items = [column[i] for column in leaves_of(columns)]
+    return filled(columns, iter([item.copy() if np.ndim(item) else item.item() for item in items]))
+
+
+def holds_arrays(like):
+    """Return whether a lane holds arrays, so that loops over lanes are not vectorised."""
+    return any(np.ndim(leaf) for leaf in leaves_of(like))
 
 
 def lanes_for(n_rows):
@@ -66,9 +81,9 @@ def lanes_for(n_rows):
     return count
 
 
-def words_for(n_rows, lanes):
-    """Return the size of a memory in float64, in whole cache lines."""
-    words = n_rows * lanes + lanes // 8
+def words_for(n_rows, lanes, n_slot_words=0):
+    """Return the size of a memory in float64, in whole cache lines; a lane has slots of so many words."""
+    words = n_rows * lanes + lanes // 8 + n_slot_words * (lanes + 1)
     return -(-words // VECTOR) * VECTOR
 
 
@@ -79,6 +94,7 @@ def take(memory, lane, like):
 
 def put(memory, lane, value, like):
     """Put a value into a lane."""
+    check_shapes(value, like)
     memory[0][lane] = value
 
 
@@ -129,6 +145,9 @@ def leaf_types(ty):
     """The scalar types in a nest of tuples, in order: a row of the memory each."""
     if isinstance(ty, types.BaseTuple):
         return [leaf for item in ty for leaf in leaf_types(item)]
+    if isinstance(ty, types.Array):
+        check_array_type(ty)
+        return []
     whole = isinstance(ty, types.Float | types.Integer) and ty.bitwidth == 64
     if not (whole or isinstance(ty, types.Boolean)):
         raise TypingError(
@@ -172,6 +191,9 @@ def _(typing, like):
         from numba.np.arrayobj import _empty_nd_impl  # slow to import, and loaded by now
 
         size = context.get_constant(types.intp, (bytes_of_rows + count + _LINE) // 8)
+        if array_types(like):
+            slots = builder.mul(ir.Constant(size.type, count + 1), lane_size(context, builder, like, args[0]))
+            size = builder.add(size, builder.lshr(slots, ir.Constant(size.type, 3)))
         array = _empty_nd_impl(context, builder, memory, [size])
         # On a cache line's boundary: a vector of 512 bits is a line, and would otherwise straddle two.
         address = builder.ptrtoint(array.data, ir.IntType(64))
@@ -202,9 +224,15 @@ def _(typing, memory, lane, like):
 
     def codegen(context, builder, signature, args):
         row = 0
+        arrays = iter(())
+        if array_types(like):
+            start = _slots_of(context, builder, memory, args[0], like)
+            arrays = take_arrays(context, builder, start, args[1], like, args[2])
 
         def build(ty):
             nonlocal row
+            if isinstance(ty, types.Array):
+                return next(arrays)
             if isinstance(ty, types.BaseTuple):
                 value = cgutils.get_null_value(context.get_value_type(ty))
                 for i, item in enumerate(ty):
@@ -236,8 +264,14 @@ def _(typing, memory, lane, value, like):
     def codegen(context, builder, signature, args):
         row = 0
 
+        if array_types(like):
+            start = _slots_of(context, builder, memory, args[0], like)
+            put_arrays(context, builder, start, args[1], count, value, args[2], like, args[3])
+
         def scatter(ty, like, value):
             nonlocal row
+            if isinstance(ty, types.Array):
+                return
             if isinstance(ty, types.BaseTuple):
                 for i, (item, like_item) in enumerate(zip(ty, like, strict=True)):
                     scatter(item, like_item, builder.extract_value(value, i))
@@ -265,6 +299,20 @@ def _flags_of(context, builder, memory_type, memory, like):
         data, [ir.Constant(ir.IntType(64), len(leaf_types(like)) * _lane_count(like))], inbounds=True
     )
     return builder.bitcast(end, cgutils.voidptr_t)
+
+
+def _slots_of(context, builder, memory_type, memory, like):
+    """The address of the first lane's arrays, behind the flags."""
+    flags = _flags_of(context, builder, memory_type, memory, like)
+    return builder.gep(flags, [ir.Constant(ir.IntType(64), _lane_count(like))])
+
+
+@lowered(holds_arrays)
+def _(typing, like):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.boolean, bool(array_types(like)))
+
+    return types.boolean(like), codegen
 
 
 @lowered(flag)
@@ -333,6 +381,9 @@ def _fits(ty, like):
     if isinstance(ty, types.BaseTuple) and isinstance(like, types.BaseTuple):
         same_class = getattr(ty, "instance_class", None) is getattr(like, "instance_class", None)
         return same_class and len(ty) == len(like) and all(map(_fits, ty, like))
+    if isinstance(ty, types.Array) and isinstance(like, types.Array):
+        check_array_type(ty)
+        return ty.dtype == like.dtype and ty.ndim == like.ndim
     kinds = (types.Boolean, types.Integer, types.Float)
     rank = [next((i for i, kind in enumerate(kinds) if isinstance(t, kind)), None) for t in (ty, like)]
     if rank == [1, 1]:

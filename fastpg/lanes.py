@@ -11,15 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_borrowed
 
 from fastpg import vectors
 from fastpg.dispatch import in_parallel, inner, lowered, outline, pack, plain_kernel, unpack
+from fastpg.lane_arrays import check_array_type
 from fastpg.lane_memory import (
     VECTOR,
     allocate,
     flag,
     flags,
     for_each_lane,
+    holds_arrays,
     lane_count,
     last_flag,
     put,
@@ -57,7 +61,10 @@ class Trajectory(NamedTuple):
 
 
 def as_observation(observation):
-    """Return what `observe` returned as policies take it: a tuple of numbers as a vector of float64."""
+    """Return what `observe` returned as policies take it: a tuple of numbers as a vector of float64.
+
+    An integer, or an array (an image), stays what it is.
+    """
     return vectors.floats(observation) if isinstance(observation, tuple) else observation
 
 
@@ -67,7 +74,14 @@ def _(typing, observation):
         vectors.float_vector(len(observation)) if isinstance(observation, types.BaseTuple) else observation
     )
 
+    if isinstance(observation, types.Array):
+        check_array_type(observation)
+        if observation.ndim == 1:
+            raise TypingError("an observation of one axis must be a tuple of numbers, not an array")
+
     def codegen(context, builder, signature, args):
+        if isinstance(observation, types.Array):
+            return impl_ret_borrowed(context, builder, observation, args[0])
         return context.cast(builder, args[0], observation, result)
 
     return result(observation), codegen
@@ -121,14 +135,14 @@ def move(env, accumulator, trajectory, horizon):
 
 
 @inner
-def _whole_vectors(n_lanes):
-    return (n_lanes + (VECTOR - 1)) & -VECTOR
+def _whole_vectors(n_lanes, like):
+    return n_lanes if holds_arrays(like) else (n_lanes + (VECTOR - 1)) & -VECTOR
 
 
 @inner
 def _fill_last_vector(memory, n_lanes, like):
     if n_lanes > 0:
-        for lane in range(n_lanes, _whole_vectors(n_lanes)):
+        for lane in range(n_lanes, _whole_vectors(n_lanes, like)):
             put(memory, lane, take(memory, 0, like), like)
 
 
@@ -179,7 +193,7 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, recor
     """
     widest_vectors()
     n_used = n_lanes
-    n_lanes = _whole_vectors(n_lanes)
+    n_lanes = _whole_vectors(n_lanes, like)
     arguments = (env, policy, theta, accumulator, horizon, memory, like)
     for_each_lane(_act_in_lane, n_lanes, arguments)
     _record_lanes(env, accumulator, record, totals, horizon, memory, n_used, like)

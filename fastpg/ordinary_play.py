@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from fastpg.lane_memory import leaves_of
+from fastpg.lane_memory import filled, leaves_of
 from fastpg.random import RecordedRng, next_step, seed_key, trajectory_rng
 
+_KIND_OF_DTYPE = {"b": bool, "i": int, "u": int, "f": float}
 _KINDS = {bool: "a boolean", int: "an integer", float: "a float"}
 
 
@@ -24,13 +25,20 @@ def play(env, n_steps, seed, report):
             if not _check_state("reset", state, like, report):
                 return
             like = state if like is None else like
-            if env.reset(rng) != state and not _has_nan(state):
+            if not _same(env.reset(rng), state) and not _has_nan(state):
                 report.errors.append("reset gives another state with the same random numbers: it is not pure")
-        if not _check_observation(env, state, report):
-            return
+        state = _read_only(state)
         action = random_action(space, actions)
         rng = RecordedRng(*next_step(rng))
-        result = env.step(state, action, rng)
+        try:
+            if not _check_observation(env, state, report):
+                return
+            result = env.step(state, action, rng)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            report.errors.append("observe or step writes to an array in the state: copy() it first")
+            return
         if not (isinstance(result, tuple) and len(result) == 3):
             report.errors.append(f"step returns {result!r}, must return (state, reward, terminated)")
             return
@@ -42,7 +50,7 @@ def play(env, n_steps, seed, report):
             report.errors.append(f"step returns the reward {reward!r}, must be a number")
         if not isinstance(terminated, bool | np.bool_):
             report.errors.append(f"step returns terminated={terminated!r}, must be a boolean")
-        if env.step(state, action, rng)[0] != following and not _has_nan(following):
+        if not _same(env.step(state, action, rng)[0], following) and not _has_nan(following):
             report.errors.append("step gives another state from the same arguments: it is not pure")
         if _has_nan((following, reward)):
             report.warnings.append(f"step gives NaN: from {state!r} by action {action!r}")
@@ -62,7 +70,8 @@ def _check_state(method, state, like, report):
         kinds = {_kind(leaf) for leaf in leaves_of(value)}
         if None in kinds:
             report.errors.append(
-                f"{method} returns {name}={value!r} in the state: must be a float, an integer or a boolean"
+                f"{method} returns {name}={value!r} in the state: must be a float, an integer or a boolean, "
+                "or an array of them"
             )
             return False
     if like is not None and type(state) is not type(like):
@@ -70,6 +79,13 @@ def _check_state(method, state, like, report):
         return False
     order = [bool, int, float]
     for name, value, old in zip(state._fields, state, like or state, strict=True):
+        new, first = [[_array_type(leaf) for leaf in leaves_of(v)] for v in (value, old)]
+        if new != first:
+            report.errors.append(
+                f"{method} returns {name}={value!r} ({new[0]}), where reset has {old!r} ({first[0]}): the "
+                "shape and type of an array in the state must not change"
+            )
+            return False
         new, first = [[_kind(leaf) for leaf in leaves_of(v)] for v in (value, old)]
         wider = len(new) != len(first) or any(
             order.index(n) > order.index(f) for n, f in zip(new, first, strict=True)
@@ -93,8 +109,16 @@ def _check_observation(env, state, report):
             report.errors.append(f"observe returns {observation!r}, must be an integer: the space is {space}")
             return False
         inside = space.contains(int(observation))
+    elif isinstance(observation, np.ndarray):
+        if not (isinstance(space, Box) and len(space.shape) > 1 and observation.shape == space.shape):
+            report.errors.append(
+                f"observe returns an array of shape {observation.shape}, where observation_space is {space}: "
+                "the shapes must be the same, of at least 2 axes (with one axis, return a tuple of numbers)"
+            )
+            return False
+        inside = space.contains(observation.astype(space.dtype))
     elif not isinstance(observation, tuple) or None in map(_kind, observation):
-        report.errors.append(f"observe returns {observation!r}, must be a tuple of numbers")
+        report.errors.append(f"observe returns {observation!r}, must be a tuple of numbers, or an array")
         return False
     elif isinstance(space, Tuple):
         inside = space.contains(tuple(map(int, observation)))
@@ -115,6 +139,8 @@ def _check_observation(env, state, report):
 
 
 def _kind(value):
+    if isinstance(value, np.ndarray):
+        return _KIND_OF_DTYPE.get(value.dtype.kind)
     for kind, types in ((bool, bool | np.bool_), (int, int | np.integer), (float, float | np.floating)):
         if isinstance(value, types):
             return kind
@@ -122,7 +148,25 @@ def _kind(value):
 
 
 def _has_nan(values):
-    return any(isinstance(leaf, float | np.floating) and np.isnan(leaf) for leaf in leaves_of(values))
+    return any(np.asarray(leaf).dtype.kind == "f" and np.isnan(leaf).any() for leaf in leaves_of(values))
+
+
+def _same(state, other):
+    pairs = zip(leaves_of(state), leaves_of(other), strict=True)
+    return type(state) is type(other) and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _read_only(state):
+    """The same state with arrays that cannot be written to."""
+    leaves = [np.copy(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves_of(state)]
+    for leaf in leaves:
+        if isinstance(leaf, np.ndarray):
+            leaf.setflags(write=False)
+    return filled(state, iter(leaves))
+
+
+def _array_type(value):
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else "a number"
 
 
 def random_action(space, rng):

@@ -150,7 +150,7 @@ def write_record(record, lane, horizon, trajectory, observation):
         observations, factors, _, _, _ = record
         step = lane * horizon + trajectory.time
         n, m = np.size(observation), len(trajectory.factor)
-        observations[step * n : (step + 1) * n] = observation
+        vectors.store(observations, step * n, observation)
         factors[step * m : (step + 1) * m] = trajectory.factor
 
 
@@ -185,8 +185,7 @@ def weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, 
     n, m = np.size(observation), len(trajectory.factor)
     later = accumulator.latest(trajectory.trace)
     for step in range(lane * horizon + trajectory.time - 1, lane * horizon - 1, -1):
-        seen = observations[step * n : (step + 1) * n]
-        seen = seen if np.ndim(observation) else int(seen[0])
+        seen = vectors.load(observations, step * n, observation)
         mark = marks[2 * step], marks[2 * step + 1]
         factor = factors[step * m : (step + 1) * m]
         factor, later = accumulator.weigh(policy, theta, trajectory.trace, seen, factor, mark, later)
@@ -207,8 +206,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     width = 0
     for time in range(trajectory.time):
         step = lane * horizon + time
-        seen = observations[step * n : (step + 1) * n]
-        seen = seen if np.ndim(observation) else int(seen[0])
+        seen = vectors.load(observations, step * n, observation)
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
     return moments.Sparse(score, starts, trajectory.time, width)
 

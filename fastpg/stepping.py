@@ -25,9 +25,9 @@ from fastpg.dispatch import (
     plain_kernel,
     unpack,
 )
+from fastpg.lane_arrays import slot_views, words_of
 from fastpg.lane_memory import (
     VECTOR,
-    count_leaves,
     filled,
     for_each_lane,
     keep_apart,
@@ -43,6 +43,7 @@ from fastpg.lane_memory import (
 from fastpg.lanes import as_observation
 from fastpg.random import Rng, next_step, trajectory_rng
 from fastpg.tables import load_from_table, lookup
+from fastpg.vectors import store_record
 
 EPISODE_BITS = 32
 _LANES_A_THREAD = 2048  # fewer are done before another thread has woken up
@@ -93,19 +94,8 @@ def write_observation(observations, i, observation):
 
 @lowered(write_observation)
 def _(typing, observations, i, observation):
-    parts = list(observation) if isinstance(observation, types.BaseTuple) else [observation]
-
     def codegen(context, builder, signature, args):
-        data = context.make_array(observations)(context, builder, args[0]).data
-        start = builder.mul(args[1], ir.Constant(ir.IntType(64), len(parts)), flags=("nsw",))
-        for k, ty in enumerate(parts):
-            value = builder.extract_value(args[2], k) if isinstance(observation, types.BaseTuple) else args[2]
-            value = context.cast(builder, value, ty, observations.dtype)
-            index = builder.add(start, ir.Constant(start.type, k), flags=("nsw",))
-            builder.store(
-                context.get_value_as_data(builder, observations.dtype, value),
-                builder.gep(data, [index], inbounds=True),
-            )
+        store_record(context, builder, observations, args[0], args[1], observation, args[2])
         return context.get_dummy_value()
 
     return types.void(observations, types.intp, observation), codegen
@@ -296,6 +286,8 @@ class Simulator:
     ----------
     over : bool array, shape (n,)
         Whose episode has ended.
+    observation_shape : tuple of int
+        () if observations are integers.
     """
 
     def __init__(self, env, n, horizon, observation_dtype, same_step=False, threads=None):
@@ -307,16 +299,21 @@ class Simulator:
         self._like_action = (0.0,) * self._width if self._width else 0
         sample = _sit.py_func(env, np.uint64(0), 0)
         self._state = sample.state
-        self._observation_shape = np.shape(sample.observation)
-        self.observation_length = np.size(sample.observation)
+        self.observation_shape = np.shape(sample.observation)
         self._dtype = np.dtype(observation_dtype)
-        self._lanes = lanes_for(count_leaves(sample))
+        # A vector is as many numbers in the lane; an array stays one.
+        held = leaves_of(sample._replace(observation=env.observe(sample.state)))
+        arrays = [leaf for leaf in held if np.ndim(leaf)]
+        n_numbers = len(held) - len(arrays)
+        self._lanes = lanes_for(n_numbers)
         self._size = size = -(-n // VECTOR) * VECTOR  # of whole vectors: the last few are nobody's
         n_chunks = -(-size // self._lanes)
-        words = words_for(count_leaves(sample), self._lanes)
+        words = words_for(n_numbers, self._lanes, words_of(arrays))
         buffer = np.zeros(n_chunks * words + VECTOR)
         start = (-(buffer.ctypes.data >> 3)) % VECTOR
         self._memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)
+        first_slot = n_numbers * self._lanes + self._lanes // 8
+        self._slots = slot_views(self._memory, first_slot, self._lanes, arrays)  # the state's come first
         most = numba.get_num_threads()
         threads = min(threads or most, most, max(1, size // _LANES_A_THREAD))
         self._threads = None if threads == most > 1 else threads  # None: as Numba is set
@@ -327,7 +324,9 @@ class Simulator:
             np.ones(size, np.bool_),
             outcomes,
             outcomes.view(np.uint64),
-            np.full(count_leaves(self._state), -1, np.int8),  # known once it is compiled
+            np.full(
+                sum(np.ndim(leaf) == 0 for leaf in leaves_of(self._state)), -1, np.int8
+            ),  # until compiled
         )
         self._restart, self._nobody = np.ones(size, np.bool_), np.zeros(size, np.bool_)
         if self._width:
@@ -386,7 +385,7 @@ class Simulator:
 
     def _drive(self, actions, restart, stepping):
         n, size = self.n, self._size
-        shape = size, *self._observation_shape
+        shape = size, *self.observation_shape
         observations = np.empty(shape, self._dtype)
         output = Output(
             observations,
@@ -415,46 +414,54 @@ class Simulator:
             return drive(*arguments, True)
 
     def states(self):
-        """Return the states: a state whose fields are arrays of n (copies)."""
-        kinds = self._leaf_kinds()
-        return filled(self._state, (self._row(row, kind) for row, kind in enumerate(kinds)))
-
-    def _leaf_kinds(self):
-        if (self._keep.kinds < 0).any():
-            raise ValueError("states: are there after the first reset")
-        return [(bool, int, float)[kind] for kind in self._keep.kinds]
+        """Return the states: a state whose fields are arrays (copies) of n numbers, or of n arrays."""
+        places = self._places()
+        return filled(
+            self._state,
+            (place.reshape(-1, *place.shape[2:])[: self.n].astype(kind) for place, kind in places),
+        )
 
     def set_states(self, states, where=slice(None)):
         """Put the environments into other states, at the start of an episode as far as time goes.
 
-        `states` has arrays (or numbers) for fields. Whether the environment can be in such a state is not
-        asked: one that a table has no row for reads beyond the table.
+        `states` has fields with a first axis for the environments, or without it, the same for all. Whether
+        the environment can be in such a state is not asked: one that a table has no row for reads beyond it.
         """
-        kinds = self._leaf_kinds()
+        places = self._places()
         columns = [np.asarray(column) for column in leaves_of(states)]
-        if len(columns) != len(kinds):
+        if len(columns) != len(places):
             raise ValueError(f"states: must be like {self._state}, with arrays for numbers")
-        shape = np.empty(self.n, np.bool_)[where].shape
-        for i, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
-            if column.shape not in ((), shape):
-                raise ValueError(f"states: array {i} has shape {column.shape}, must have {shape}")
+        n_given = np.empty(self.n, np.bool_)[where].shape
+        for i, ((place, kind), column) in enumerate(zip(places, columns, strict=True)):
+            single = place.shape[2:]
+            if column.shape not in (single, (*n_given, *single)):
+                raise ValueError(
+                    f"states: array {i} has shape {column.shape}, must have {(*n_given, *single)}"
+                )
             if not np.can_cast(column.dtype, kind, "same_kind"):
-                raise TypeError(f"states: array {i} is {column.dtype}, must be {kind.__name__}")
-        for row, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
-            self._set_row(row, kind, where, column)
-        self._set_row(count_leaves(self._state) + 2, int, where, 0)  # the time
+                raise TypeError(f"states: array {i} is {column.dtype}, must be {np.dtype(kind).name}")
+        for (place, _), column in zip(places, columns, strict=True):
+            self._write(place, where, column)
+        time = len(self._keep.kinds) + 2  # behind the state and the two numbers of `rng`
+        self._write(self._row(time).view(np.int64), where, 0)
         self._keep.over[: self.n][where] = False
 
-    def _block(self, row):
+    def _row(self, row):
         return self._memory[:, row * self._lanes : (row + 1) * self._lanes]
 
-    def _row(self, row, kind):
-        values = self._block(row).reshape(-1)[: self.n]
-        return values.copy() if kind is float else values.view(np.int64).astype(kind)
+    def _places(self):
+        """Where each number and array of the states is, shape (chunks, lanes, ...), and its type."""
+        if (self._keep.kinds < 0).any():
+            raise ValueError("states: are there after the first reset")
+        kinds = [(bool, int, float)[kind] for kind in self._keep.kinds]
+        rows = (
+            (self._row(row) if kind is float else self._row(row).view(np.int64), kind)
+            for row, kind in enumerate(kinds)
+        )
+        slots = ((slot, slot.dtype) for slot in self._slots)
+        return [next(slots if np.ndim(leaf) else rows) for leaf in leaves_of(self._state)]
 
-    def _set_row(self, row, kind, where, column):
-        block = self._block(row)
-        values = block.reshape(-1)  # a copy
-        numbers = values if kind is float else values.view(np.int64)
-        numbers[: self.n][where] = column
-        block[...] = values.reshape(block.shape)
+    def _write(self, place, where, column):
+        values = place.reshape(-1, *place.shape[2:]).copy()
+        values[: self.n][where] = column
+        place[...] = values.reshape(place.shape)

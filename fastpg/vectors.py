@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 from fastpg import simd
@@ -107,13 +108,15 @@ def n_components(observation):
 
 
 def store(array, start, x):
-    """Write a vector, or an integer, into a long array from `start` on."""
-    array[start : start + np.size(x)] = x
+    """Write a vector, the elements of an array, or an integer into a long array from `start` on."""
+    array[start : start + np.size(x)] = np.ravel(x)
 
 
 def load(array, start, like):
-    """Return what `store` wrote."""
-    return array[start : start + np.size(like)] if np.ndim(like) else int(array[start])
+    """Return what `store` wrote; of an array a view, with the type of the long one."""
+    if not np.ndim(like):
+        return int(array[start])
+    return array[start : start + np.size(like)].reshape(np.shape(like))
 
 
 def leading(x, like):
@@ -274,12 +277,17 @@ def _(typing):
 
 @lowered(n_components)
 def _(typing, observation):
-    n = len(observation) if isinstance(observation, types.BaseTuple) else 1
-
     def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, n)
+        return _count(context, builder, observation, args[0])
 
     return types.intp(observation), codegen
+
+
+def _count(context, builder, like, value):
+    """Generate how many numbers there are in a vector, an array or an integer."""
+    if isinstance(like, types.Array):
+        return context.make_array(like)(context, builder, value).nitems
+    return context.get_constant(types.intp, len(like) if isinstance(like, types.BaseTuple) else 1)
 
 
 def _places(context, builder, array_type, array, start, like):
@@ -292,22 +300,33 @@ def _places(context, builder, array_type, array, start, like):
 
 
 def store_record(context, builder, array_type, array, number, kind, value):
-    """Generate what writes a vector, or an integer, into an array of such: as number `number`."""
-    n = len(kind) if isinstance(kind, types.BaseTuple) else 1
-    start = builder.mul(number, ir.Constant(number.type, n))
-    _store(context, builder, array_type, array, start, kind, value)
+    """Generate what writes a vector, an array or an integer into an array of such: as number `number`."""
+    start = builder.mul(number, _count(context, builder, kind, value))
+    store_at(context, builder, array_type, array, start, kind, value)
 
 
-def _store(context, builder, array_type, array, start, kind, value):
+def store_at(context, builder, array_type, array, start, kind, value):
+    """Generate what writes a vector, the elements of an array, or an integer, from `start` on."""
+    if isinstance(kind, types.Array):
+        elements = context.make_array(kind)(context, builder, value)
+        target = context.make_array(array_type)(context, builder, array).data
+        with cgutils.for_range(builder, elements.nitems) as loop:
+            raw = builder.load(builder.gep(elements.data, [loop.index], inbounds=True))
+            number = context.data_model_manager[kind.dtype].from_data(builder, raw)
+            number = context.cast(builder, number, kind.dtype, array_type.dtype)
+            place = builder.gep(target, [builder.add(start, loop.index)], inbounds=True)
+            builder.store(context.get_value_as_data(builder, array_type.dtype, number), place)
+        return
     for i, (ty, place) in enumerate(_places(context, builder, array_type, array, start, kind)):
         number = builder.extract_value(value, i) if isinstance(kind, types.BaseTuple) else value
-        builder.store(context.cast(builder, number, ty, array_type.dtype), place)
+        number = context.cast(builder, number, ty, array_type.dtype)
+        builder.store(context.get_value_as_data(builder, array_type.dtype, number), place)
 
 
 @lowered(store)
 def _(typing, array, start, x):
     def codegen(context, builder, signature, args):
-        _store(context, builder, array, *args[:2], x, args[2])
+        store_at(context, builder, array, *args[:2], x, args[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, x), codegen
@@ -315,12 +334,34 @@ def _(typing, array, start, x):
 
 @lowered(load)
 def _(typing, array, start, like):
+    if isinstance(like, types.Array):
+        return _load_view(array, like)
+
     def codegen(context, builder, signature, args):
         places = _places(context, builder, array, args[0], args[1], like)
         values = [context.cast(builder, builder.load(place), array.dtype, ty) for ty, place in places]
         return context.make_tuple(builder, like, values) if isinstance(like, types.BaseTuple) else values[0]
 
     return like(array, types.intp, like), codegen
+
+
+def _load_view(array, like):
+    kind = types.Array(array.dtype, like.ndim, "C")
+
+    def codegen(context, builder, signature, args):
+        from numba.np.arrayobj import populate_array  # slow to import, and loaded by now
+
+        numbers = context.make_array(array)(context, builder, args[0])
+        shape = cgutils.unpack_tuple(builder, context.make_array(like)(context, builder, args[2]).shape)
+        strides = [numbers.itemsize]
+        for length in reversed(shape[1:]):
+            strides.insert(0, builder.mul(strides[0], length))
+        view = context.make_array(kind)(context, builder)
+        data = builder.gep(numbers.data, [args[1]], inbounds=True)
+        populate_array(view, data, shape, strides, numbers.itemsize, numbers.meminfo, numbers.parent)
+        return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+    return kind(array, types.intp, like), codegen
 
 
 @lowered(leading)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.environment import observation_length
+from fastpg.environment import observation_length, observation_shape
 from fastpg.tables import lookup
 
 BASELINES = ("none", "mean", "time", "value")
@@ -71,6 +71,9 @@ class LinearValue(NamedTuple):
 
 def fit(kind: str, problem: Any, discount: float) -> Any:
     """Return the baseline of that kind, fitted on a pilot batch of the problem."""
+    shape = observation_shape(problem.env)
+    if kind == "value" and len(shape) > 1:
+        raise ValueError(f"baseline='value': is linear in vectors; observations have the shape {shape}")
     batch = problem.pilot()
     alive, to_go = batch.alive, batch.rewards_to_go(discount)
     if kind == "mean":

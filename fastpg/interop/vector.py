@@ -10,6 +10,7 @@ not: see `VectorEnv`. Infos hold nothing else: Gymnasium's toy texts have "prob"
 * DISABLED: ``reset(options={"reset_mask": over})`` begins the next episodes.
 """
 
+import math
 from typing import Any
 
 import gymnasium
@@ -91,9 +92,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self.autoreset_mode is AutoresetMode.SAME_STEP,
             check_threads(threads),
         )
-        length, space = self._simulator.observation_length, self.single_observation_space
-        if length != (len(space.spaces) if isinstance(space, Tuple) else int(np.prod(space.shape or ()))):
-            raise ValueError(f"observation_space={space}: observe returns {length} numbers")
+        shape, space = self._simulator.observation_shape, self.single_observation_space
+        if shape != ((len(space.spaces),) if isinstance(space, Tuple) else space.shape):
+            returned = f"an array of shape {shape}" if len(shape) > 1 else f"{math.prod(shape)} numbers"
+            raise ValueError(f"observation_space={space}: observe returns {returned}")
         self._seeds: tuple[int, ...] | None = None
         self._autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
         self._actions_shape = (self.num_envs, *self.single_action_space.shape)  # type: ignore[misc]
@@ -117,7 +119,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     @property
     def states(self) -> Any:
-        """The states: the environment's NamedTuple, with arrays of shape (num_envs,) for numbers."""
+        """The states: the environment's NamedTuple, its fields with a first axis of length num_envs."""
         return self._simulator.states()
 
     def set_states(self, states: Any, where: Any = slice(None)) -> None:
@@ -399,13 +401,15 @@ def _render_mode(env, mode, modes):
 
 
 def _observation_dtype(space: Space) -> Any:
-    if isinstance(space, Box) and len(space.shape) == 1:
+    if isinstance(space, Box) and len(space.shape) > 0:
         return space.dtype
     if isinstance(space, Discrete):
         return np.int64
     if isinstance(space, Tuple) and all(isinstance(part, Discrete) for part in space.spaces):
         return np.int64
-    raise TypeError(f"observation_space={space}: must be a Box of one axis, Discrete, or a Tuple of Discrete")
+    raise TypeError(
+        f"observation_space={space}: must be a Box with an axis, Discrete, or a Tuple of Discrete"
+    )
 
 
 def _single_observations(space, observations):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastpg.environment import observation_length
+from fastpg.environment import observation_shape
 
 
 def check_discrete_actions(policy: Any, env: Any) -> None:
@@ -22,8 +22,9 @@ def check_real_actions(policy: Any, env: Any, m: int) -> None:
 
 def check_observations(policy: Any, env: Any) -> None:
     """Raise ValueError unless observations of `env` are as long as those of the policy, `n_observations`."""
-    n = observation_length(env)
-    if n != policy.n_observations:
+    shape = observation_shape(env)
+    if shape != (policy.n_observations,):
+        theirs = shape[0] if len(shape) == 1 else f"of shape {shape}"
         raise ValueError(
-            f"policy={policy!r}: is for observations of another length than the environment's {n}"
+            f"policy={policy!r}: is for observations of another length than the environment's {theirs}"
         )
