@@ -6,6 +6,7 @@ from functools import cache
 import numba
 import numpy as np
 
+from fastpg.lane_memory import element
 from fastpg.random import next_step, seed_key, trajectory_rng
 
 DTYPES = {float: np.float64, int: np.int64, bool: np.bool_}
@@ -42,15 +43,17 @@ def columns_of(states):
     cls = type(states[0])
     kinds = inspect.get_annotations(cls, eval_str=True)
     return {
-        name: np.array([getattr(s, name) for s in states], dtype=DTYPES[kinds[name]]) for name in cls._fields
+        name: np.array([getattr(s, name) for s in states], dtype=DTYPES.get(kinds[name]))
+        for name in cls._fields
     }
 
 
 def compiled_steps(env, columns, actions, seed=0):
     """Step each state once: columns of next states, rewards, terminated.
 
-    `columns` maps each field of the state to an array of n values. `actions` is an integer array of n, or a
-    list of n tuples of floats. Pair i has the random numbers of the first step of trajectory i of the seed.
+    `columns` maps each field of the state to an array of n values (or n arrays). `actions` is an integer
+    array of n, or a list of n tuples of floats. Pair i has the random numbers of the first step of trajectory i of
+    the seed.
     """
     cls = state_class(env)
     n = len(actions)
@@ -69,7 +72,7 @@ def python_steps(env, columns, actions, seed=0):
     cls = state_class(env)
     steps = []
     for i, action in enumerate(actions):
-        state = cls(*(columns[name][i].item() for name in cls._fields))
+        state = element(cls(**columns), i)
         action = action if isinstance(action, tuple) else int(action)
         steps.append(env.step(state, action, next_step(trajectory_rng(seed_key(seed), i))))
     states, rewards, terminated = zip(*steps, strict=True)
