@@ -52,8 +52,8 @@ def compiled_steps(env, columns, actions, seed=0):
     """Step each state once: columns of next states, rewards, terminated.
 
     `columns` maps each field of the state to an array of n values (or n arrays). `actions` is an integer
-    array of n, or a list of n tuples of floats. Pair i has the random numbers of the first step of trajectory i of
-    the seed.
+    array of n, or a list of n tuples of floats. Pair i has the random numbers of the first step of
+    trajectory i of the seed.
     """
     cls = state_class(env)
     n = len(actions)
