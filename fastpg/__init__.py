@@ -18,6 +18,7 @@ from fastpg.policies import policy_for
 from fastpg.policies.gaussian_features import GaussianFeatures
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.gaussian_mlp import GaussianMLP
+from fastpg.policies.softmax_cnn import SoftmaxCNN
 from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_mlp import SoftmaxMLP
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "SoftmaxFeatures",
     "SoftmaxLinear",
+    "SoftmaxCNN",
     "SoftmaxMLP",
     "SoftmaxTabular",
     "TrainingDiverged",

@@ -196,11 +196,15 @@ class MLP(NamedTuple):
 
     def tangent(self, theta, x, work, direction):
         """Return the derivative of the outputs along a direction of θ, after `forward`."""
+        return self.tangent_from(theta, x, work[2][:0].reshape((0, self.sizes[0])), work, direction)
+
+    def tangent_from(self, theta, x, d_x, work, direction):
+        """Return the same where x moves by d_x too; with no rows, it does not."""
         layers, derivatives, more = work
         batch = len(x)
         place = at = 0
         below = x
-        d_below = more[:0].reshape((0, self.sizes[0]))
+        d_below = d_x
         half = len(more) // 2
         for k in range(1, len(self.sizes)):
             n, m = self.sizes[k - 1], self.sizes[k]
@@ -210,7 +214,7 @@ class MLP(NamedTuple):
             d = more[start : start + batch * m].reshape((batch, m))
             np.dot(below, d_weight.T, d)
             activate(d, direction[at + n * m : at + n * m + m], IDENTITY)
-            if k > 1:
+            if len(d_below) > 0:
                 through = derivatives[: batch * m].reshape((batch, m))
                 np.dot(d_below, weight.T, through)
                 d += through

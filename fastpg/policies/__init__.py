@@ -7,7 +7,7 @@ def policy_for(env: Any) -> Any:
     """Return the simplest policy that fits an environment's spaces, with its defaults.
 
     `SoftmaxTabular` for Discrete observations (or a Tuple of them), for a Box of observations `SoftmaxLinear`
-    if actions are Discrete and `GaussianLinear` if they are a Box.
+    if actions are Discrete and `GaussianLinear` if they are a Box, `SoftmaxCNN` for a Box of images.
 
     Raises
     ------
@@ -23,6 +23,10 @@ def policy_for(env: Any) -> Any:
     observations, actions = env.observation_space, env.action_space
     if isinstance(observations, Discrete | Tuple) and isinstance(actions, Discrete):
         return SoftmaxTabular.for_env(env)
+    if isinstance(observations, Box) and len(observations.shape) == 3 and isinstance(actions, Discrete):
+        from fastpg.policies.softmax_cnn import SoftmaxCNN  # which compiled code of its own comes with
+
+        return SoftmaxCNN.for_env(env)
     if isinstance(observations, Box) and isinstance(actions, Discrete):
         return SoftmaxLinear.for_env(env)
     if isinstance(observations, Box) and isinstance(actions, Box):

@@ -35,9 +35,10 @@ def _(network, theta, observation):
 
 
 def as_rows(network, observation):
-    """Return observations, shape (..., n), as rows of a network's inputs; and their batch axes."""
+    """Return observations (vectors or images) as rows of a network's inputs, and their batch axes."""
     observation = np.asarray(observation, network.dtype)
-    return np.ascontiguousarray(observation.reshape(-1, network.n_inputs)), observation.shape[:-1]
+    batch = observation.shape[: observation.ndim - len(getattr(network, "input_shape", "1"))]
+    return np.ascontiguousarray(observation.reshape(-1, network.n_inputs)), batch
 
 
 class Neural:
