@@ -38,21 +38,23 @@ def accelerations(env, theta1, theta2, theta1_dot, theta2_dot, torque):
     """Return the second derivatives of both angles."""
     m1, m2, l1 = env.link_mass_1, env.link_mass_2, env.link_length_1
     lc1, lc2, moi = env.link_com_pos_1, env.link_com_pos_2, env.link_moi
-    sin2 = sin(theta2)
-    cos2 = cos(theta2)
+    sin1, cos1 = sin(theta1), cos(theta1)
+    sin2, cos2 = sin(theta2), cos(theta2)
     coupling = m2 * l1 * lc2
-    d1 = m1 * lc1 * lc1 + m2 * (l1 * l1 + lc2 * lc2 + 2.0 * l1 * lc2 * cos2) + moi + moi
-    d2 = m2 * (lc2 * lc2 + l1 * lc2 * cos2) + moi
-    phi2 = m2 * lc2 * env.gravity * sin(theta1 + theta2)
+    # The mass matrix is ((d1, d2), (d2, d3)), and the torques of gravity and rotation phi1 and phi2.
+    d3 = m2 * lc2 * lc2 + moi
+    d1 = (m1 * lc1 * lc1 + m2 * l1 * l1 + moi + d3) + 2.0 * coupling * cos2
+    d2 = d3 + coupling * cos2
+    phi2 = m2 * lc2 * env.gravity * (sin1 * cos2 + cos1 * sin2)
     phi1 = (
-        -coupling * theta2_dot * (theta2_dot + 2.0 * theta1_dot) * sin2
-        + (m1 * lc1 + m2 * l1) * env.gravity * sin(theta1)
+        (m1 * lc1 + m2 * l1) * env.gravity * sin1
         + phi2
+        - coupling * theta2_dot * (theta2_dot + 2.0 * theta1_dot) * sin2
     )
-    ratio = d2 / d1
-    centrifugal = 0.0 if env.nips_dynamics else coupling * theta1_dot * theta1_dot * sin2
-    theta2_ddot = (torque + ratio * phi1 - centrifugal - phi2) / (m2 * lc2 * lc2 + moi - d2 * ratio)
-    return -(d2 * theta2_ddot + phi1) / d1, theta2_ddot
+    centrifugal = (0.0 if env.nips_dynamics else coupling) * theta1_dot * theta1_dot * sin2
+    free = torque - centrifugal - phi2
+    inverse = 1.0 / (d1 * d3 - d2 * d2)
+    return -(d2 * free + d3 * phi1) * inverse, (d1 * free + d2 * phi1) * inverse
 
 
 class Acrobot(NamedTuple):

@@ -23,7 +23,6 @@ MAX_DRAWS = 2**15  # of the environment, and as many of the policy, in one step
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: SplitMix64's default increment
 _STEP_BITS = np.uint64(16)
 _POLICY_BITS = np.uint64(15)
-_TURN = 2.0 * math.pi
 
 
 class Rng(NamedTuple):
@@ -171,8 +170,8 @@ def normal(rng, j):
 @compiled_as(normal)
 @inline
 def _normal(rng, j):
-    radius = math.sqrt(-2.0 * simd.log(1.0 - uniform(rng, j)))
-    return radius * simd.cos_bounded(_TURN * uniform(rng, j + MAX_NORMALS))
+    radius = math.sqrt(-2.0 * simd.log_bounded(1.0 - uniform(rng, j)))
+    return radius * simd.cos_turns(uniform(rng, j + MAX_NORMALS))
 
 
 def integer(rng, j, n):

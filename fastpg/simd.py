@@ -224,20 +224,12 @@ _SHIFT_52 = np.uint64(52)
 
 
 @exact
-def log(x):
-    """Natural logarithm, error below 0.9 ULP.
-
-    x = 2**k * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), and
-    log(1 + f) = f - f*f/2 + s * (f*f/2 + R(s*s)): the scheme of fdlibm's e_log.c (Sun, 1993), with its
-    coefficients computed anew. log(0) = -inf, log(x < 0) = NaN, log(inf) = inf, NaN propagates.
-    """
-    x = np.float64(x)
-    denormal = x < _SMALLEST_NORMAL
-    bits = bits_from_float(x * 2.0**54 if denormal else x) + (_ONE_BITS - _SQRT_HALF_BITS)
+def _log(x, bias):
+    """log(x) - k' log(2) for a normal x > 0, where `bias` is 2**52 + 1023 + k'."""
+    bits = bits_from_float(x) + (_ONE_BITS - _SQRT_HALF_BITS)
     f = float_from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
     # k + 1023 fills the low bits of a float64 in [2**52, 2**53): a conversion by subtraction.
-    k = float_from_bits((np.uint64(bits) >> _SHIFT_52) | np.uint64(0x4330000000000000))
-    k -= 2.0**52 + 1077.0 if denormal else 2.0**52 + 1023.0
+    k = float_from_bits((np.uint64(bits) >> _SHIFT_52) | np.uint64(0x4330000000000000)) - bias
     s = f / (2.0 + f)
     z = s * s
     z2 = z * z
@@ -247,9 +239,28 @@ def log(x):
     c = fma(0.15314110522946914, z, 0.18183561920356411)
     remainder = z * fma(fma(fma(0.14795350783546016, z2, c), z2, b), z2, a)
     half = 0.5 * f * f
-    value = fma(k, _LN2_SHORT, f - (half - fma(s, half + remainder, k * _LN2_REST)))
+    return fma(k, _LN2_SHORT, f - (half - fma(s, half + remainder, k * _LN2_REST)))
+
+
+@exact
+def log(x):
+    """Natural logarithm, error below 0.9 ULP.
+
+    x = 2**k * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), and
+    log(1 + f) = f - f*f/2 + s * (f*f/2 + R(s*s)): the scheme of fdlibm's e_log.c (Sun, 1993), with its
+    coefficients computed anew. log(0) = -inf, log(x < 0) = NaN, log(inf) = inf, NaN propagates.
+    """
+    x = np.float64(x)
+    denormal = x < _SMALLEST_NORMAL
+    value = _log(x * 2.0**54 if denormal else x, 2.0**52 + 1077.0 if denormal else 2.0**52 + 1023.0)
     value = value if x < math.inf else x
     return value if x > 0.0 else (-math.inf if x == 0.0 else math.nan)
+
+
+@exact
+def log_bounded(x):
+    """Natural logarithm for 2**-1022 <= x < inf, error below 0.9 ULP; nonsense beyond."""
+    return _log(np.float64(x), 2.0**52 + 1023.0)
 
 
 _TWO_OVER_PI = 0.6366197723675814
@@ -333,6 +344,25 @@ def sin_bounded(x):
 def cos_bounded(x):
     """Cosine for |x| <= 2**21, error below 1.45 ULP; NaN beyond. Shares its work with `sin_bounded` of x."""
     return _as_cos(*_bounded(np.float64(x)))
+
+
+@exact
+def cos_turns(x):
+    """Cosine of 2 pi x for 0 <= x <= 1, absolute error below 2**-53 * 1.3; nonsense beyond.
+
+    It is the sine of 2 pi y with y = |x - 1/2| - 1/4, which has no rounding error where x is a multiple of
+    2**-53, as random numbers are.
+    """
+    y = abs(np.float64(x) - 0.5) - 0.25
+    z = y * y
+    z2 = z * z
+    # |y| <= 1/4, degree 8 in z, 2**-54.4
+    a = fma(81.6052492759189, z, -41.34170224039928)
+    b = fma(42.05869274795134, z, -76.70585973361466)
+    c = fma(3.819197275323708, z, -15.094602325482718)
+    d = fma(0.07293615182812745, z, -0.7106486777055103)
+    q = fma(fma(d, z2, c), z2 * z2, fma(b, z2, a))
+    return y * fma(q, z, 6.283185307179586)
 
 
 # floor(2**1216 * 2/pi) in hexadecimal, from mpmath at 450 digits.
