@@ -348,7 +348,7 @@ def cos_bounded(x):
 
 @exact
 def cos_turns(x):
-    """Cosine of 2 pi x for 0 <= x <= 1, absolute error below 2**-53 * 1.3; nonsense beyond.
+    """Cosine of 2 pi x for 0 <= x <= 1, error below 2.5 ULP; nonsense beyond.
 
     It is the sine of 2 pi y with y = |x - 1/2| - 1/4, which has no rounding error where x is a multiple of
     2**-53, as random numbers are.
