@@ -28,6 +28,11 @@ HISTORY = np.dtype(
         ("gradient_error", np.float64),  # Euclidean norm of the standard errors
         ("signal_to_noise", np.float64),  # the one over the other
         ("learning_rate", np.float64),
+        # Of algorithms alone, NaN for others; see `fastpg.algorithms.minibatches.Statistics`.
+        ("kl", np.float64),
+        ("entropy", np.float64),
+        ("clipped", np.float64),
+        ("value_error", np.float64),
     ]
 )
 
@@ -42,7 +47,9 @@ class Run:
     Attributes
     ----------
     env, policy, estimator, optimizer : NamedTuple
-    theta : float64 array, shape (n_parameters,)
+        Trained by an algorithm (`fastpg.PPO` and so on), that is the estimator, the optimizer is None, and
+        `n_trajectories` is the number of environments.
+    theta : array, shape (n_parameters,)
         After the last update.
     history : structured array, shape (updates,)
         A row an update, of the policy before it: ``run.history["mean_return"]``; fields: ``HISTORY``.
@@ -172,6 +179,11 @@ def load(path: str | os.PathLike) -> Run:
             )
     except Exception as error:
         raise ValueError(f"path={str(path)!r}: the run cannot be read: {error}") from error
+
+
+def row_of(**columns: float) -> tuple:
+    """Return a row of a history; columns that are not given are NaN."""
+    return tuple(columns.get(name, float("nan")) for name in HISTORY.names or ())
 
 
 def _with_all_columns(history):

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fastpg.algorithms.checks import check_algorithm, is_algorithm
+from fastpg.algorithms.learner import Learner
 from fastpg.arguments import (
     MAX_TRAJECTORIES,
     check_environment,
@@ -28,9 +30,9 @@ from fastpg.estimators.natural import MAX_DENSE, fisher_vector_product
 from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.optimizers import Adam, learning_rate_at
-from fastpg.runs import HISTORY, Run, encode
-from fastpg.scores import is_neural
+from fastpg.runs import HISTORY, Run, encode, row_of
 
+_NO_HISTORY = np.empty(0, HISTORY)
 _UPDATES_ON_TARGET = 3  # in a row, so that one lucky batch does not stop a training
 
 
@@ -61,6 +63,7 @@ def train(
     n_updates: int | None = None,
     n_trajectories: int | None = None,
     optimizer: Any = None,
+    algorithm: Any = None,
     target_return: float | None = None,
     theta: Any = None,
     seed: int = 0,
@@ -90,6 +93,11 @@ def train(
         N, trajectories an update, at least 1; 1000 unless given.
     optimizer : SGD, Momentum, Adam or NaturalGradient, optional
         ``Adam()`` unless given; or anything with their two methods.
+    algorithm : PPO, A2C or TRPO, optional
+        An actor-critic algorithm in place of the gradient of whole trajectories: an update is a segment of
+        steps and what the algorithm makes of it, and `policy` is a neural one. It has settings in place of
+        `estimator`, `n_trajectories` and `optimizer`, which must not be given. Or its name, "ppo", "a2c" or
+        "trpo": with settings that are known to work in the environment.
     target_return : float, optional
         Stop as soon as three updates in a row have had at least this mean return. The updates that are made
         are those that would have been made without it; the history shows how many.
@@ -102,7 +110,8 @@ def train(
         `seed`; `optimizer` may be another of the same class (its state goes on), and `theta` must not be
         given.
     progress : callable, optional
-        Called after each update with its number and its `Estimate`.
+        Called after each update with its number and its `Estimate`, or for an algorithm its `Improvement`;
+        both have `n_steps`, `seconds`, `mean_return` and `return_standard_error`.
 
     Returns
     -------
@@ -121,13 +130,20 @@ def train(
         its attribute ``run``.
     """
     check_environment(env)
+    given = {"estimator": estimator, "n_trajectories": n_trajectories, "optimizer": optimizer}
     if resume is not None:
         policy = resume.policy if policy is None else policy
-        n_trajectories = resume.n_trajectories if n_trajectories is None else n_trajectories
         horizon = resume.horizon if horizon is None else horizon
-    elif policy is None:
+        if is_algorithm(resume.estimator):
+            algorithm = resume.estimator if algorithm is None else algorithm
+        elif algorithm is not None:
+            raise ValueError(f"algorithm={algorithm!r}: the run to resume has {resume.estimator!r}")
+        elif n_trajectories is None:
+            n_trajectories = resume.n_trajectories
+    elif policy is None or isinstance(algorithm, str):
         known = settings_for(env)
-        policy = known.policy
+        policy = known.policy if policy is None else policy
+        algorithm = known.algorithm
         estimator = known.estimator if estimator is None else estimator
         n_updates = known.n_updates if n_updates is None else n_updates
         n_trajectories = known.n_trajectories if n_trajectories is None else n_trajectories
@@ -136,50 +152,45 @@ def train(
         target_return = known.target_return if target_return is None else target_return
     check_policy(policy, env)
     n_updates = check_integer("n_updates", 100 if n_updates is None else n_updates, 1)
-    n_trajectories = check_integer(
-        "n_trajectories", 1000 if n_trajectories is None else n_trajectories, 1, MAX_TRAJECTORIES
-    )
     target_return = _checked_target(target_return)
-    if resume is None:
-        if estimator is None:
-            estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
-        optimizer = Adam() if optimizer is None else optimizer
-        check_optimizer(optimizer)
-        if theta is None:
-            theta = policy.initial(check_seed(seed)) if is_neural(policy) else policy.initial()
-        theta = check_theta(policy, theta)
-        run = Run(
-            env=env,
-            policy=policy,
-            estimator=estimator,
-            optimizer=optimizer,
-            theta=theta,
-            history=np.empty(0, HISTORY),
-            optimizer_state=optimizer.initial(theta),
-            n_trajectories=n_trajectories,
-            horizon=check_horizon(env, horizon),
-            seed=check_seed(seed),
-        )
-    else:
-        run = _resumed(
-            resume,
-            optimizer,
-            theta,
-            env=env,
-            policy=policy,
-            n_trajectories=n_trajectories,
-            seed=check_seed(seed),
-            horizon=check_horizon(env, horizon),
-            estimator=resume.estimator if estimator is None else estimator,
-        )
     threads = check_threads(threads)
-    check_estimator(run.estimator)
-    run.estimator.check(n_trajectories)
-    _learning_rate(run.optimizer, len(run.history))
-    if hasattr(run.optimizer, "check"):
-        run.optimizer.check(len(run.history))
-    uses_fisher = getattr(run.optimizer, "uses_fisher", False)
-    dense = uses_fisher and policy.n_parameters <= MAX_DENSE
+    settings = {
+        "env": env,
+        "policy": policy,
+        "seed": check_seed(seed),
+        "horizon": check_horizon(env, horizon),
+    }
+    stepper: Any
+    if algorithm is not None:
+        _refuse_with(algorithm, given)
+        check_algorithm(algorithm)
+        settings |= {"estimator": algorithm, "n_trajectories": algorithm.n_envs}
+        learner = Learner(env, policy, algorithm, settings["horizon"], settings["seed"], threads)
+        if resume is None:
+            theta = check_theta(policy, learner.initial_theta if theta is None else theta)
+            state = learner.initial_state
+            run = Run(**settings, optimizer=None, theta=theta, history=_NO_HISTORY, optimizer_state=state)
+        else:
+            run = _resumed(resume, None, theta, **settings)
+        stepper = learner
+    else:
+        n_trajectories = check_integer(
+            "n_trajectories", 1000 if n_trajectories is None else n_trajectories, 1, MAX_TRAJECTORIES
+        )
+        settings["n_trajectories"] = n_trajectories
+        if resume is None:
+            if estimator is None:
+                estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
+            optimizer = Adam() if optimizer is None else optimizer
+            check_optimizer(optimizer)
+            theta = check_theta(policy, policy.initial() if theta is None else theta)
+            settings |= {"estimator": estimator, "optimizer": optimizer}
+            state = optimizer.initial(theta)
+            run = Run(**settings, theta=theta, history=_NO_HISTORY, optimizer_state=state)
+        else:
+            settings["estimator"] = resume.estimator if estimator is None else estimator
+            run = _resumed(resume, optimizer, theta, **settings)
+        stepper = _GradientSteps(run, threads)
 
     first = len(run.history)
     history = np.empty(first + n_updates, HISTORY)
@@ -195,43 +206,15 @@ def train(
     try:
         for update in range(first, first + n_updates):
             _, theta, state = finished
-            estimate = policy_gradient(
-                env,
-                policy,
-                theta,
-                run.estimator,
-                n_trajectories=n_trajectories,
-                seed=run.seed,
-                horizon=run.horizon,
-                threads=threads,
-                first_trajectory=update * n_trajectories,
-                fisher=dense,
-            )
-            information: tuple = (estimate.fisher,) if dense else ()
-            if uses_fisher and not dense:
-                first_trajectory = update * n_trajectories
-                which: tuple = (n_trajectories, run.horizon, run.seed, first_trajectory, threads, [])
-                information = (FisherInformation(Problem(env, policy, theta, *which)),)
-            with np.errstate(all="ignore"):  # what is not finite is told below
-                theta, state = run.optimizer.step(theta, estimate.gradient, state, update, *information)
+            theta, state, report, columns = stepper.step(theta, state, update)
             if not np.isfinite(theta).all():
                 raise TrainingDiverged(so_far())
-            n_steps += estimate.n_steps
-            history[update] = (
-                update,
-                n_steps,
-                time.perf_counter() - started,
-                estimate.mean_return,
-                estimate.return_standard_error,
-                estimate.mean_length,
-                np.linalg.norm(estimate.gradient),
-                np.linalg.norm(estimate.standard_error),
-                estimate.signal_to_noise,
-                _learning_rate(run.optimizer, update),
-            )
+            n_steps += report.n_steps
+            seconds = time.perf_counter() - started
+            history[update] = row_of(update=update, n_steps=n_steps, seconds=seconds, **columns)
             finished = update + 1, theta, state
             if progress is not None:
-                progress(update, estimate)
+                progress(update, report)
             if target_return is not None and _on_target(history[: update + 1], target_return):
                 break
     except KeyboardInterrupt:
@@ -240,6 +223,59 @@ def train(
         error.run = so_far()  # type: ignore[attr-defined]
         raise
     return so_far()
+
+
+class _GradientSteps:
+    """Updates along the estimated policy gradient of whole trajectories."""
+
+    def __init__(self, run: Run, threads: int | None):
+        check_estimator(run.estimator)
+        run.estimator.check(run.n_trajectories)
+        _learning_rate(run.optimizer, len(run.history))
+        if hasattr(run.optimizer, "check"):
+            run.optimizer.check(len(run.history))
+        self.run, self.threads = run, threads
+        self.uses_fisher = getattr(run.optimizer, "uses_fisher", False)
+        self.dense = self.uses_fisher and run.policy.n_parameters <= MAX_DENSE
+
+    def step(self, theta, state, update):
+        """Return θ and the state after an update, its estimate, and the columns of its row."""
+        run, n = self.run, self.run.n_trajectories
+        estimate = policy_gradient(
+            run.env,
+            run.policy,
+            theta,
+            run.estimator,
+            n_trajectories=n,
+            seed=run.seed,
+            horizon=run.horizon,
+            threads=self.threads,
+            first_trajectory=update * n,
+            fisher=self.dense,
+        )
+        information: tuple = (estimate.fisher,) if self.dense else ()
+        if self.uses_fisher and not self.dense:
+            which: tuple = (n, run.horizon, run.seed, update * n, self.threads, [])
+            information = (FisherInformation(Problem(run.env, run.policy, theta, *which)),)
+        with np.errstate(all="ignore"):  # what is not finite, `train` tells
+            theta, state = run.optimizer.step(theta, estimate.gradient, state, update, *information)
+        columns = {
+            "mean_return": estimate.mean_return,
+            "return_standard_error": estimate.return_standard_error,
+            "mean_length": estimate.mean_length,
+            "gradient_norm": np.linalg.norm(estimate.gradient),
+            "gradient_error": np.linalg.norm(estimate.standard_error),
+            "signal_to_noise": estimate.signal_to_noise,
+            "learning_rate": _learning_rate(run.optimizer, update),
+        }
+        return theta, state, estimate, columns
+
+
+def _refuse_with(algorithm, given):
+    """Raise ValueError if what an algorithm has within itself is given beside it."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name}={value!r}: must not be given with algorithm={algorithm!r}")
 
 
 class FisherInformation:
