@@ -1,7 +1,10 @@
 """fastpg: policy gradients on a CPU, fast and right."""
 
 from fastpg import exact, features
+from fastpg.algorithms.a2c import A2C
 from fastpg.algorithms.gae import gae
+from fastpg.algorithms.ppo import PPO
+from fastpg.algorithms.trpo import TRPO
 from fastpg.comparison import compare
 from fastpg.dispatch import inline
 from fastpg.environment import make, register, registry
@@ -31,7 +34,9 @@ from fastpg.training import TrainingDiverged, TrainingInterrupted, train
 __version__ = "0.1.0"
 
 __all__ = [
+    "A2C",
     "GPOMDP",
+    "PPO",
     "REINFORCE",
     "SGD",
     "Adam",
@@ -52,6 +57,7 @@ __all__ = [
     "SoftmaxCNN",
     "SoftmaxMLP",
     "SoftmaxTabular",
+    "TRPO",
     "TrainingDiverged",
     "TrainingInterrupted",
     "VectorEnv",

@@ -6,12 +6,17 @@ They are found by trial; ``python -m bench.training`` shows what they reach.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fastpg.algorithms.a2c import A2C
+from fastpg.algorithms.ppo import PPO
+from fastpg.algorithms.trpo import TRPO
 from fastpg.estimators.gpomdp import RewardToGo
 from fastpg.features import Fourier, Polynomial
 from fastpg.optimizers import Adam, LinearSchedule, NaturalGradient
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
+from fastpg.policies.gaussian_mlp import GaussianMLP
 from fastpg.policies.softmax_linear import SoftmaxLinear
+from fastpg.policies.softmax_mlp import SoftmaxMLP
 from fastpg.runs import has_default_parameters, id_of
 
 
@@ -25,6 +30,7 @@ class Settings(NamedTuple):
     n_trajectories: int | None = None
     horizon: int | None = None
     target_return: float | None = None
+    algorithm: Any = None
 
 
 class _Known(NamedTuple):
@@ -37,6 +43,7 @@ class _Known(NamedTuple):
     n_trajectories: int | None = None
     horizon: int | None = None
     target_return: float | None = None
+    algorithm: Any = None
 
 
 def _gaussian(features):
@@ -45,6 +52,14 @@ def _gaussian(features):
 
 def _softmax(features):
     return lambda env: SoftmaxLinear.for_env(env, features=features)
+
+
+def _mlp(hidden=(64, 64), activation="tanh", **options):
+    def policy(env):
+        kind = SoftmaxMLP if hasattr(env.action_space, "n") else GaussianMLP
+        return kind.for_env(env, hidden, activation, **options)
+
+    return policy
 
 
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
@@ -83,19 +98,42 @@ _KNOWN = {
 }
 
 
-def settings_for(env: Any) -> Settings:
+ALGORITHMS = {"ppo": PPO, "a2c": A2C, "trpo": TRPO}
+
+_KNOWN_WITH: dict[str, dict[str, _Known]] = {
+    "ppo": {},
+    "a2c": {},
+    "trpo": {},
+}
+
+
+def settings_for(env: Any, algorithm: str | None = None) -> Settings:
     """Return settings for training in an environment.
 
     For a registered environment what is known to work, whatever its parameters; for parameters other than
     the registered ones there is no `target_return`. For any other the policy that fits its spaces, and the
     rest left to `fastpg.train`.
 
+    Parameters
+    ----------
+    env : NamedTuple
+    algorithm : str, optional
+        "ppo", "a2c" or "trpo": then the policy is a multilayer perceptron, and the settings are those of the
+        algorithm, its own defaults where nothing better is known.
+
     Raises
     ------
     ValueError
-        If fastpg has no policy for the environment's spaces.
+        If fastpg has no policy for the environment's spaces, or no such algorithm.
     """
-    known = _KNOWN.get(id_of(env) or "", _Known())
+    if algorithm is None:
+        known = _KNOWN.get(id_of(env) or "", _Known())
+    elif algorithm in ALGORITHMS:
+        otherwise = _Known(_mlp(), algorithm=ALGORITHMS[algorithm]())
+        known = _KNOWN_WITH[algorithm].get(id_of(env) or "", otherwise)
+    else:
+        allowed = ", ".join(map(repr, ALGORITHMS))
+        raise ValueError(f"algorithm={algorithm!r}: must be one of {allowed}")
     if not has_default_parameters(env):
         known = known._replace(target_return=None)
     return Settings(known.policy(env), *known[1:])

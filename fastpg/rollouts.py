@@ -14,6 +14,7 @@ from fastpg.arguments import (
     check_theta,
     check_threads,
 )
+from fastpg.scores import is_neural
 from fastpg.segments import Segments
 
 MAX_ENVS = 2**31  # environment i of episode e has the random numbers of trajectory e · 2³² + i
@@ -109,7 +110,7 @@ def rollout(
     if (critic is None) != (value_parameters is None):
         raise ValueError("critic, value_parameters: must be given together, or neither")
     if critic is not None:
-        value_parameters = check_theta(critic, value_parameters, "value_parameters")
+        value_parameters = check_theta(critic, value_parameters, "value_parameters").astype(critic.dtype)
     segments = Segments(
         env,
         policy,
@@ -117,7 +118,7 @@ def rollout(
         n_steps,
         horizon,
         check_seed(seed),
-        theta.dtype,
+        policy.network.dtype if is_neural(policy) else theta.dtype,
         critic,
         check_threads(threads),
     )

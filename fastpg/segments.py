@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 
 from fastpg import vectors
+from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import (
     compiled_form,
@@ -44,9 +45,11 @@ from fastpg.lane_memory import (
     zero,
 )
 from fastpg.lanes import as_observation
+from fastpg.neural_lanes import row_at
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.sampling import as_parameters
-from fastpg.stepping import EPISODE_BITS, TERMINATED, TRUNCATED, action_at, write_observation
+from fastpg.scores import is_neural
+from fastpg.stepping import EPISODE_BITS, TERMINATED, TRUNCATED, write_observation
 
 _CHUNKS = 8  # if that leaves lanes enough
 _FEW_LANES = 16
@@ -80,19 +83,15 @@ class Segment(NamedTuple):
     next_values: np.ndarray  # V(s_{t+1}) of the state that the step led to; of a terminated step no matter
 
 
-def is_neural(policy):
-    """Whether a policy's outputs are computed for a batch of observations, by a network."""
-    return hasattr(policy, "network")
-
-
 def parameters_at(policy, theta, outputs, i):
     """Return what the policy's methods take for θ: row i of its outputs if it is neural, else θ itself."""
+    return row_at(outputs, i, policy.row()) if is_neural(policy) else theta
 
 
 @compiled_form(parameters_at)
 def _(policy, theta, outputs, i):
     if is_neural(policy.instance_class):
-        return lambda policy, theta, outputs, i: action_at(outputs, i, policy.row())
+        return lambda policy, theta, outputs, i: row_at(outputs, i, policy.row())
     return lambda policy, theta, outputs, i: theta
 
 
@@ -381,7 +380,7 @@ class Segments:
         arguments = (
             distinct(self.env),
             distinct(policy),
-            theta if is_neural(policy) else as_parameters(policy, theta),
+            as_parameters(policy, theta),
             self.critic if self.critic is None else distinct(self.critic),
             value_parameters,
             self._lanes,
@@ -394,7 +393,8 @@ class Segments:
             self._work,
             self._totals,
         )
-        with kernel_threads(self.threads):
+        neural = policy if self.critic is None else None
+        with kernel_threads(self.threads), single_threaded_blas(neural):
             try:
                 record_segment(*arguments)
             except Exception:

@@ -74,7 +74,7 @@ def _(typing, actions, i, like):
 
         def load(index):
             number = load_from_table(builder, builder.gep(data, [index], inbounds=True))
-            return context.cast(builder, number, actions.dtype, types.float64)
+            return context.cast(builder, number, actions.dtype, like[0])
 
         if not isinstance(like, types.BaseTuple):
             return load_from_table(builder, builder.gep(data, [args[1]], inbounds=True))

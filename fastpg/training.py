@@ -23,7 +23,7 @@ from fastpg.arguments import (
     check_theta,
     check_threads,
 )
-from fastpg.defaults import settings_for
+from fastpg.defaults import Settings, settings_for
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.natural import MAX_DENSE, fisher_vector_product
@@ -141,9 +141,12 @@ def train(
         elif n_trajectories is None:
             n_trajectories = resume.n_trajectories
     elif policy is None or isinstance(algorithm, str):
-        known = settings_for(env)
+        if algorithm is None or isinstance(algorithm, str):
+            known = settings_for(env, algorithm)
+        else:  # of one that is given, only the policy's kind
+            known = Settings(settings_for(env, "ppo").policy)
         policy = known.policy if policy is None else policy
-        algorithm = known.algorithm
+        algorithm = known.algorithm if known.algorithm is not None else algorithm
         estimator = known.estimator if estimator is None else estimator
         n_updates = known.n_updates if n_updates is None else n_updates
         n_trajectories = known.n_trajectories if n_trajectories is None else n_trajectories
@@ -167,7 +170,7 @@ def train(
         settings |= {"estimator": algorithm, "n_trajectories": algorithm.n_envs}
         learner = Learner(env, policy, algorithm, settings["horizon"], settings["seed"], threads)
         if resume is None:
-            theta = check_theta(policy, learner.initial_theta if theta is None else theta)
+            theta = check_theta(policy, policy.initial(settings["seed"]) if theta is None else theta)
             state = learner.initial_state
             run = Run(**settings, optimizer=None, theta=theta, history=_NO_HISTORY, optimizer_state=state)
         else:

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastpg.arguments import check_discount, check_integer, check_number, check_positive
 from fastpg.optimizers import learning_rate_at
+from fastpg.scores import is_neural
 
 
 def is_algorithm(value: Any) -> bool:
@@ -16,6 +17,15 @@ def check_algorithm(algorithm: Any) -> None:
     if not (isinstance(algorithm, tuple) and hasattr(algorithm, "_fields") and is_algorithm(algorithm)):
         raise TypeError(f"algorithm={algorithm!r}: must be an algorithm, such as fastpg.PPO()")
     algorithm.check()
+
+
+def check_neural(policy: Any) -> None:
+    """Raise ValueError unless a policy is a neural one."""
+    if not is_neural(policy):
+        raise ValueError(
+            f"policy={policy!r}: an algorithm needs a neural policy, such as fastpg.SoftmaxMLP.for_env(env), "
+            "which with hidden=() is linear"
+        )
 
 
 def check_common(algorithm: Any) -> None:

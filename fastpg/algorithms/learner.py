@@ -15,6 +15,8 @@ from fastpg.algorithms.minibatches import (
     memory_for,
     shard_size,
 )
+from fastpg.algorithms.checks import check_neural
+from fastpg.blas import single_threaded_blas
 from fastpg.dispatch import distinct, kernel_threads
 from fastpg.optimizers import learning_rate_at
 from fastpg.random import MAX_SEED
@@ -46,9 +48,11 @@ class Learner:
 
     def __init__(self, env, policy, algorithm, horizon, seed, threads=None):
         self.policy, self.algorithm, self.threads = policy, algorithm, threads
-        self.critic = critic = policy.critic()
-        self.initial_theta = policy.initial(seed)
-        dtype, n_policy = self.initial_theta.dtype, policy.n_parameters
+        check_neural(policy)
+        self.critic = critic = policy.network.with_outputs(1)
+        dtype, n_policy = policy.network.dtype, policy.n_parameters
+        width = int(np.prod(env.action_space.shape))
+        self.like_action = (0.0,) * width if env.action_space.shape else 0
         zeros = np.zeros(n_policy + critic.n_parameters, dtype)
         initial_values = critic.initial(np.random.default_rng((seed, _SHUFFLING)))
         self.initial_state = initial_values, zeros, zeros, np.zeros(1, np.int64)
@@ -80,7 +84,13 @@ class Learner:
         state = parameters[n:], first, second, n_adam, *self.segments.state()
         seconds = time.perf_counter() - started
         columns = episodes._asdict() | statistics._asdict() | {"learning_rate": rate}
-        return parameters[:n], state, Improvement(self._order.size, seconds, *episodes[1:3]), columns
+        theta = parameters[:n].astype(np.float64)
+        return theta, state, Improvement(self._order.size, seconds, *episodes[1:3]), columns
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The policy's parameters, to be changed in place."""
+        return self._ascent.parameters[: self._n_policy]
 
     def ascend(self, surrogate, weights, minibatch, rate, epoch) -> Statistics:
         """Make an epoch of minibatch ascent; see `fastpg.algorithms.minibatches`."""
@@ -92,10 +102,11 @@ class Learner:
                 self.policy, self.critic, self.batch.observations.shape[1], largest, dtype
             )
         statistics = np.zeros(len(Statistics._fields))
-        with kernel_threads(self.threads):
+        with kernel_threads(self.threads), single_threaded_blas():
             ascend(
                 distinct(self.policy),
                 self._n_policy,
+                self.like_action,
                 distinct(self.critic),
                 surrogate,
                 weights,

@@ -20,9 +20,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import in_parallel, inline, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import compiled_form, in_parallel, inline, outline, pack, plain_kernel, unpack
 from fastpg.random import seed_key, trajectory_rng, uniform
 from fastpg.segments import parameters_at, workspace_at, workspaces
 from fastpg.stepping import action_at
@@ -116,7 +117,7 @@ def _gather(observations, order, start, n, inputs):
 
 
 @inline
-def _policy_slopes(policy, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums):
+def _policy_slopes(policy, like_action, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums):
     """Write the derivatives of the objective with respect to the policy's outputs."""
     _, actions, log_probs, advantages, _, _ = batch
     width = len(policy.row())
@@ -124,7 +125,7 @@ def _policy_slopes(policy, surrogate, weights, batch, order, start, n, scale, ou
     for b in range(n):
         row = order[start + b]
         given = parameters_at(policy, outputs, outputs, b)
-        action = action_at(actions, row, policy.like_action())
+        action = action_at(actions, row, like_action)
         log_ratio = policy.log_prob(given, unseen, action) - log_probs[row]
         slope, clipped = surrogate.slope(log_ratio, advantages[row])
         factor = vectors.scale(policy.factor(given, unseen, action), slope * scale, 0.0)
@@ -149,11 +150,38 @@ def _value_slopes(weights, batch, order, start, n, scale, outputs, slopes, sums)
         sums[3] += error * error
 
 
+def _differentiate_policy(call, batch, order, start, n, scale, inputs, parameters, memory, shard):
+    """Write the policy's part of a shard's gradient; nothing if there is no surrogate."""
+
+
+@compiled_form(_differentiate_policy)
+def _(call, batch, order, start, n, scale, inputs, parameters, memory, shard):
+    if isinstance(call[4], types.NoneType):
+
+        def leave_policy(call, batch, order, start, n, scale, inputs, parameters, memory, shard):
+            memory.gradients[shard][: call[1]] = 0.0
+
+        return leave_policy
+
+    def differentiate_policy(call, batch, order, start, n, scale, inputs, parameters, memory, shard):
+        policy, n_policy, like_action, _, surrogate, weights = call
+        theta, work = parameters[:n_policy], workspace_at(memory.policy_work, shard)
+        outputs = policy.network.forward(theta, inputs, work)
+        width = len(policy.row())
+        slopes, sums = memory.slopes[shard][: n * width].reshape(n, width), memory.sums[shard]
+        _policy_slopes(
+            policy, like_action, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums
+        )
+        policy.network.backward(theta, inputs, work, slopes, memory.gradients[shard][:n_policy])
+
+    return differentiate_policy
+
+
 @outline
 def _differentiate_shard(parcel, shard):
     """Write a shard's part of the gradient, and its sums."""
     call, batch, order, (first, stop, size), parameters, memory = unpack(parcel)
-    policy, n_policy, critic, surrogate, weights = call
+    _, n_policy, _, critic, _, weights = call
     start = first + shard * size
     n = min(size, stop - start)
     scale = 1.0 / (stop - first)
@@ -163,13 +191,7 @@ def _differentiate_shard(parcel, shard):
     inputs = memory.inputs[shard][: n * width].reshape(n, width)
     _gather(batch.observations, order, start, n, inputs)
 
-    theta, work = parameters[:n_policy], workspace_at(memory.policy_work, shard)
-    outputs = policy.forward(theta, inputs, work)
-    n_outputs = len(policy.row())
-    slopes = memory.slopes[shard][: n * n_outputs].reshape(n, n_outputs)
-    _policy_slopes(policy, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums)
-    policy.backward(theta, inputs, work, slopes, gradient[:n_policy])
-
+    _differentiate_policy(call, batch, order, start, n, scale, inputs, parameters, memory, shard)
     theta, work = parameters[n_policy:], workspace_at(memory.critic_work, shard)
     outputs = critic.forward(theta, inputs, work)
     slopes = memory.value_slopes[shard][:n].reshape(n, 1)
@@ -221,6 +243,7 @@ def _shuffle(order, key, number):
 def ascend(
     policy,
     n_policy,
+    like_action,
     critic,
     surrogate,
     weights,
@@ -246,7 +269,7 @@ def ascend(
     sums = np.zeros(N_SUMS)
     for k in range(n_minibatches):
         first, stop = k * n_rows // n_minibatches, (k + 1) * n_rows // n_minibatches
-        call = policy, n_policy, critic, surrogate, weights
+        call = policy, n_policy, like_action, critic, surrogate, weights
         parcel = pack((call, batch, order, (first, stop, size), ascent.parameters, memory))
         n_shards = -(-(stop - first) // size)
         in_parallel(_differentiate_shard, parcel, n_shards)

@@ -51,7 +51,10 @@ def fisher_vector_product(problem: Any, vector: np.ndarray) -> np.ndarray:
 
 
 def natural_gradient(
-    gradient: np.ndarray, fisher: np.ndarray | Callable[[np.ndarray], np.ndarray], damping: float = 0.0
+    gradient: np.ndarray,
+    fisher: np.ndarray | Callable[[np.ndarray], np.ndarray],
+    damping: float = 0.0,
+    iterations: int = _MAX_ITERATIONS,
 ) -> np.ndarray:
     """Return the shortest solution of (F + λI) x = ∇J, shape (n_parameters,).
 
@@ -64,12 +67,14 @@ def natural_gradient(
         vector v, solved by conjugate gradients.
     damping : float
         λ, at least 0.
+    iterations : int
+        At most so many of conjugate gradients.
     """
     gradient = np.asarray(gradient, dtype=np.float64)
     if check_number("damping", damping) < 0.0:
         raise ValueError(f"damping={damping!r}: must be at least 0")
     if callable(fisher):
-        return _conjugate_gradients(lambda v: fisher(v) + damping * v, gradient)
+        return _conjugate_gradients(lambda v: fisher(v) + damping * v, gradient, iterations)
     n = len(gradient)
     if gradient.shape != (n,) or np.shape(fisher) != (n, n):
         raise ValueError(f"fisher: has shape {np.shape(fisher)}, must have ({n}, {n}), as gradient has {n}")
@@ -80,12 +85,12 @@ def natural_gradient(
     return basis @ np.where(kept, along / np.where(kept, values, 1.0), 0.0)
 
 
-def _conjugate_gradients(product, b):
+def _conjugate_gradients(product, b, iterations):
     """Solve for b, from 0, so that nothing is added that the matrix does not see."""
     x, residual = np.zeros_like(b), b.copy()
     direction, square = residual.copy(), residual @ residual
     enough = (_RESIDUAL**2) * square
-    for _ in range(min(_MAX_ITERATIONS, len(b))):
+    for _ in range(min(iterations, len(b))):
         if square <= enough:
             break
         image = product(direction)

@@ -25,6 +25,10 @@ class WithLogStd(NamedTuple):
     log_std: tuple[float, ...]  # m numbers: log σ_k if fixed, and at the start if not
     kind: int  # FIXED, LEARNED or STATE_DEPENDENT
 
+    def with_outputs(self, n: int) -> MLP:
+        """Return the network of the means, with another number of outputs."""
+        return self.means.with_outputs(n)
+
     @property
     def dtype(self) -> np.dtype:
         """float32 or float64."""

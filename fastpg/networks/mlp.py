@@ -73,6 +73,10 @@ class MLP(NamedTuple):
             raise ValueError(f"sizes={sizes!r}: must have at least inputs and outputs")
         return cls(sizes, ACTIVATIONS.index(activation), 8 * np.dtype(dtype).itemsize)
 
+    def with_outputs(self, n: int) -> "MLP":
+        """Return the same network but for the number of outputs."""
+        return self._replace(sizes=(*self.sizes[:-1], n))
+
     @property
     def dtype(self) -> np.dtype:
         """float32 or float64."""

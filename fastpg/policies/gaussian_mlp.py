@@ -117,3 +117,24 @@ class GaussianMLP(Neural, _Gaussian):
         """Return the derivatives of H by the outputs, 0 for the means and 1 for each log σ_k."""
         zeros = vectors.scale(self.log_std_at(theta, observation), 0.0, 0.0)
         return vectors.concatenate(zeros, vectors.scale(zeros, 0.0, 1.0))
+
+    def information(self, row, direction):
+        """Return M d for the Fisher information M of the outputs, 1 / σ_k² and 2 on its diagonal: shape (2m,)."""
+        precision = vectors.exp(vectors.scale(vectors.trailing(row, self.log_std), -2.0, 0.0))
+        means = vectors.multiply(vectors.leading(direction, self.log_std), precision)
+        return vectors.concatenate(
+            means, vectors.scale(vectors.trailing(direction, self.log_std), 2.0, 0.0)
+        )
+
+    def divergence(self, row, other):
+        """Return the Kullback–Leibler divergence of rows of outputs.
+
+        Σ_k log(σ'_k / σ_k) + (σ_k² + (μ_k − μ'_k)²) / (2 σ'_k²) − ½.
+        """
+        mean, log_std = vectors.leading(row, self.log_std), vectors.trailing(row, self.log_std)
+        other_mean, other_std = vectors.leading(other, self.log_std), vectors.trailing(other, self.log_std)
+        spread = vectors.exp(vectors.scale(log_std, 2.0, 0.0))
+        squares = vectors.add(spread, vectors.squares(vectors.subtract(mean, other_mean)))
+        precision = vectors.exp(vectors.scale(other_std, -2.0, 0.0))
+        quadratic = vectors.scale(vectors.multiply(squares, precision), 0.5, -0.5)
+        return vectors.total(vectors.add(vectors.subtract(other_std, log_std), quadratic))

@@ -78,6 +78,21 @@ class SoftmaxNetwork(Neural, _Softmax):
         """Return the derivatives of H by the logits, −π(a) (log π(a) + H): shape (..., A)."""
         return vectors.entropy_slope(self.outputs(theta, observation))
 
+    def information(self, row, direction):
+        """Return M d for the Fisher information M of the logits, π(a) (d_a − Σ_b π(b) d_b), shape (A,)."""
+        probabilities = vectors.softmax(row)
+        mean = vectors.total(vectors.multiply(probabilities, direction))
+        return vectors.multiply(probabilities, vectors.scale(direction, 1.0, -mean))
+
+    def divergence(self, row, other):
+        """Return the Kullback–Leibler divergence Σ_a π(a) log(π(a) / π'(a)) of rows of logits y and y'.
+
+        log(π(a) / π'(a)) = y_a − y'_a + c, where c is the same for all actions.
+        """
+        constant = vectors.log_softmax_at(row, 0) - row[0] - (vectors.log_softmax_at(other, 0) - other[0])
+        ratios = vectors.scale(vectors.subtract(row, other), 1.0, constant)
+        return vectors.total(vectors.multiply(vectors.softmax(row), ratios))
+
 
 class SoftmaxMLP(SoftmaxNetwork):
     """The softmax policy over the outputs of a multilayer perceptron (`fastpg.networks.mlp.MLP`)."""
