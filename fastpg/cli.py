@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 import fastpg
+from fastpg.algorithms.checks import is_algorithm
 from fastpg.arguments import MAX_TRAJECTORIES, check_integer, check_threads
 from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
@@ -89,6 +90,14 @@ class Baseline(str, enum.Enum):
     value = "value"
 
 
+class Algorithm(str, enum.Enum):
+    """What trains a neural policy and its critic."""
+
+    ppo = "ppo"
+    a2c = "a2c"
+    trpo = "trpo"
+
+
 _OPTIMIZERS = {
     Optimizer.adam: fastpg.Adam,
     Optimizer.momentum: fastpg.Momentum,
@@ -131,6 +140,14 @@ def train(
     hidden: Annotated[
         str | None,
         typer.Option(help="Sizes of the hidden layers of --policy mlp.", show_default="64,64"),
+    ] = None,
+    algorithm: Annotated[
+        Algorithm | None,
+        typer.Option(
+            help="Actor-critic algorithm, with --policy mlp and settings of its own; --discount, --entropy, "
+            "--learning-rate and --final-learning-rate change them.",
+            show_default="none: an estimator and an optimizer",
+        ),
     ] = None,
     updates: Annotated[int | None, typer.Option(help="Updates of θ.", show_default=_KNOWN)] = None,
     trajectories: Annotated[
@@ -206,20 +223,24 @@ def train(
             _refuse_with_resume(context)
             before = fastpg.load(resume)
             environment, chosen, seed, horizon = before.env, before.policy, before.seed, before.horizon
-            settings = {"n_trajectories": before.n_trajectories, "resume": before}
+            settings = {"resume": before}
+            if not is_algorithm(before.estimator):
+                settings["n_trajectories"] = before.n_trajectories
             env = id_of(environment) or type(environment).__name__
             updates = 100 if updates is None else updates
         elif env is None:
             raise ValueError("ENV: must be given, or --resume RUN; `fastpg envs` lists the environments")
         else:
             environment = _make(env, param)
-            known = settings_for(environment)
+            known = settings_for(environment, None if algorithm is None else algorithm.value)
             chosen = _policy(environment, known.policy, policy, hidden)
             updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
-            trajectories = next(n for n in (trajectories, known.n_trajectories, 1000) if n is not None)
-            horizon = known.horizon if horizon is None else horizon
-            target = known.target_return if target is None else target
             rates = learning_rate, final_learning_rate, updates
+        if resume is None and algorithm is not None:
+            _refuse_with_algorithm(context)
+            settings = {"algorithm": _algorithm(known.algorithm, discount, entropy, *rates)}
+        elif resume is None:
+            trajectories = next(n for n in (trajectories, known.n_trajectories, 1000) if n is not None)
             settings = {
                 "estimator": _estimator(
                     known.estimator, estimator, trajectories, baseline, discount, entropy
@@ -227,6 +248,9 @@ def train(
                 "n_trajectories": trajectories,
                 "optimizer": _optimizer(known.optimizer, optimizer, *rates, kl, damping),
             }
+        if resume is None:
+            horizon = known.horizon if horizon is None else horizon
+            target = known.target_return if target is None else target
         settings |= {"n_updates": updates, "seed": seed, "threads": threads, "horizon": horizon}
         settings["target_return"] = target
         out = out or Path("runs") / f"{env}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -475,6 +499,29 @@ def _refuse_with_resume(context):
         if name not in _OWN_OF_RESUME and source is not None and source.name == "COMMANDLINE":
             option = "ENV" if name == "env" else f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: must not be given with --resume, which goes on as the run began")
+
+
+def _refuse_with_algorithm(context):
+    """Raise ValueError if an option is given that an algorithm has something in place of."""
+    for name in ("trajectories", "estimator", "baseline", "optimizer", "kl", "damping"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name}: must not be given with --algorithm, which has settings of its own")
+
+
+def _algorithm(known, discount, entropy, learning_rate, final_learning_rate, updates):
+    """The known algorithm, with the options of the command line."""
+    given = {"discount": discount, "entropy": entropy, "learning_rate": learning_rate}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name not in known._fields:
+            raise ValueError(f"--{name}: {type(known).__name__} has none")
+    if final_learning_rate is not None:
+        start = learning_rate_at(given.get("learning_rate", known.learning_rate), 0)
+        given["learning_rate"] = fastpg.LinearSchedule(start, final_learning_rate, updates)
+    algorithm = known._replace(**given)
+    algorithm.check()
+    return algorithm
 
 
 _OWN_OF_RESUME = {"resume", "updates", "target", "threads", "out", "episodes"}

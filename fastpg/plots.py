@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastpg.algorithms.checks import is_algorithm
+
 _AXES = {"steps": ("n_steps", "environment steps"), "seconds": ("seconds", "seconds after the first update")}
 
 
@@ -91,10 +93,8 @@ def learning_curve(run: Any, ax: Any = None, against: str = "steps") -> Any:
     error = np.nan_to_num(history["return_standard_error"])
     _band(ax, x, mean, 2 * error, "C0", "mean return", "± 2 standard errors")
     _label(ax, against, "return")
-    ax.set_title(
-        f"{type(run.env).__name__}, {type(run.estimator).__name__}, "
-        f"{run.n_trajectories:,} trajectories an update"
-    )
+    what = "environments" if is_algorithm(run.estimator) else "trajectories an update"
+    ax.set_title(f"{type(run.env).__name__}, {type(run.estimator).__name__}, {run.n_trajectories:,} {what}")
     ax.legend(loc="lower right")
     return ax
 

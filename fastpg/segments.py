@@ -32,12 +32,13 @@ from fastpg.dispatch import (
     plain_kernel,
     unpack,
 )
+from fastpg.lane_arrays import words_of
 from fastpg.lane_memory import (
     VECTOR,
-    count_leaves,
     for_each_lane,
     keep_apart,
     lanes_for,
+    leaves_of,
     put,
     take,
     widest_vectors,
@@ -133,6 +134,13 @@ def _(memory, k):
     return lambda memory, k: (memory[0][k], *workspace_at(memory[1:], k))
 
 
+@inner
+def rows_of(observations, first, n):
+    """Return observations `first` to `first + n - 1` as the rows of a matrix."""
+    rows = observations[first : first + n]
+    return rows.reshape(n, rows.size // n)
+
+
 def _outputs(policy, theta, observations, t, first, n, work):
     """Return a neural policy's outputs for environments `first` to `first + n - 1`; else nothing."""
 
@@ -142,7 +150,7 @@ def _(policy, theta, observations, t, first, n, work):
     if is_neural(policy.instance_class):
 
         def outputs(policy, theta, observations, t, first, n, work):
-            return policy.forward(theta, observations[t, first : first + n], work)
+            return policy.forward(theta, rows_of(observations[t], first, n), work)
 
         return outputs
     return lambda policy, theta, observations, t, first, n, work: None
@@ -158,7 +166,7 @@ def _(critic, parameters, observations, t, first, n, work, values):
         return lambda critic, parameters, observations, t, first, n, work, values: None
 
     def evaluate(critic, parameters, observations, t, first, n, work, values):
-        outputs = critic.forward(parameters, observations[t, first : first + n], work)
+        outputs = critic.forward(parameters, rows_of(observations[t], first, n), work)
         for k in range(n):
             values[t, first + k] = outputs[k, 0]
 
@@ -178,11 +186,11 @@ def _(critic, parameters, segment, t, first, n, work):
         observations, final, _, _, _, terminated, truncated, values, next_values = segment
         for i in range(first, first + n):
             if truncated[t, i] & (not terminated[t, i]):
-                next_values[t, i] = critic.forward(parameters, final[t, i : i + 1], work)[0, 0]
+                next_values[t, i] = critic.forward(parameters, rows_of(final[t], i, 1), work)[0, 0]
             elif t + 1 < len(values):
                 next_values[t, i] = values[t + 1, i]
         if t + 1 == len(values):
-            outputs = critic.forward(parameters, observations[t + 1, first : first + n], work)
+            outputs = critic.forward(parameters, rows_of(observations[t + 1], first, n), work)
             for k in range(n):
                 if not truncated[t, first + k]:
                     next_values[t, first + k] = outputs[k, 0]
@@ -341,14 +349,15 @@ class Segments:
         state = env.reset(rng)
         observation = as_observation(env.observe(state))
         action = (0.0,) * width if width else 0
-        n_rows = count_leaves(
-            Lane(state, rng, 0, 0.0, tuple(np.atleast_1d(observation)), action, 0.0, 0.0, 0)
-        )
+        lane = Lane(state, rng, 0, 0.0, env.observe(state), action, 0.0, 0.0, 0)
+        held = leaves_of(lane)
+        arrays = [leaf for leaf in held if np.ndim(leaf)]
+        n_rows = len(held) - len(arrays)
         most = lanes_for(n_rows)
         few = -(-n_envs // _CHUNKS // VECTOR) * VECTOR
         self._lanes = min(most, max(_FEW_LANES, few))
         n_chunks = -(-n_envs // self._lanes)
-        words = words_for(n_rows, most)
+        words = words_for(n_rows, most, words_of(arrays))
         buffer = np.zeros(n_chunks * words + VECTOR)
         start = (-(buffer.ctypes.data >> 3)) % VECTOR
         self.memory = buffer[start : start + n_chunks * words].reshape(n_chunks, words)

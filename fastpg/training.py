@@ -31,6 +31,7 @@ from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.optimizers import Adam, learning_rate_at
 from fastpg.runs import HISTORY, Run, encode, row_of
+from fastpg.scores import is_neural
 
 _NO_HISTORY = np.empty(0, HISTORY)
 _UPDATES_ON_TARGET = 3  # in a row, so that one lucky batch does not stop a training
@@ -186,7 +187,9 @@ def train(
                 estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
             optimizer = Adam() if optimizer is None else optimizer
             check_optimizer(optimizer)
-            theta = check_theta(policy, policy.initial() if theta is None else theta)
+            if theta is None:
+                theta = policy.initial(settings["seed"]) if is_neural(policy) else policy.initial()
+            theta = check_theta(policy, theta)
             settings |= {"estimator": estimator, "optimizer": optimizer}
             state = optimizer.initial(theta)
             run = Run(**settings, theta=theta, history=_NO_HISTORY, optimizer_state=state)
@@ -337,6 +340,8 @@ def _resumed(run, optimizer, theta, **settings):
                 "the same class; to change it, start anew with theta=run.theta"
             )
         return replace(run, optimizer=optimizer)
+    if is_algorithm(run.estimator):
+        return run
     if run.optimizer is None or _learning_rate_lost(run.optimizer):
         raise ValueError("optimizer: the saved run's could not be kept (a function?); give it again")
     return run

@@ -27,7 +27,9 @@ class A2C(NamedTuple):
     r"""Advantage actor-critic: one step of Adam on each segment, upwards on
 
     .. math:: \frac1{NT} \sum \Big[ A \log\pi_\theta(a|s) + c_H H(\pi_\theta(\cdot|s))
-              - \tfrac12 c_V (V(s) - A_{\mathrm{old}} - V_{\mathrm{old}}(s))^2 \Big]
+              - \tfrac12 c_V (V(s) - G)^2 \Big]
+
+    with the target G = A + V(s) of the critic before the update, A not yet normalised.
 
     Source: Mnih et al. 2016 (arXiv:1602.01783), algorithm S3, with generalised advantage estimation for
     n-step returns (λ = 1 is theirs) and Adam for RMSProp.

@@ -13,8 +13,8 @@ def is_algorithm(value: Any) -> bool:
 
 
 def check_algorithm(algorithm: Any) -> None:
-    """Raise TypeError unless something is an algorithm, or its settings are of the wrong types, or ValueError."""
-    if not (isinstance(algorithm, tuple) and hasattr(algorithm, "_fields") and is_algorithm(algorithm)):
+    """Raise TypeError unless something is an algorithm, or if its settings are not allowed, or ValueError."""
+    if isinstance(algorithm, type) or not (hasattr(algorithm, "_fields") and is_algorithm(algorithm)):
         raise TypeError(f"algorithm={algorithm!r}: must be an algorithm, such as fastpg.PPO()")
     algorithm.check()
 

@@ -1,10 +1,11 @@
 """The loop that all algorithms share: record a segment, estimate advantages, improve policy and critic."""
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from fastpg.algorithms.checks import check_neural
 from fastpg.algorithms.gae import estimate_advantages
 from fastpg.algorithms.minibatches import (
     Ascent,
@@ -15,7 +16,6 @@ from fastpg.algorithms.minibatches import (
     memory_for,
     shard_size,
 )
-from fastpg.algorithms.checks import check_neural
 from fastpg.blas import single_threaded_blas
 from fastpg.dispatch import distinct, kernel_threads
 from fastpg.optimizers import learning_rate_at

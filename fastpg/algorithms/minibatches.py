@@ -1,15 +1,15 @@
 r"""An epoch of minibatch gradient ascent on a recorded batch: policy and critic together, in compiled code.
 
-For each minibatch of M rows (s, a, log π_old(a|s), advantage A, target G of the value), one step of Adam on
+For each minibatch of M rows (s, a, log π_old(a|s), advantage A, target G of the value), a step of Adam up
 
 .. math:: \frac1M \sum \Big[ L\big(\log\pi_\theta(a|s) - \log\pi_{\mathrm{old}}(a|s), A\big)
           + c_H H(\pi_\theta(\cdot|s)) - \tfrac12 c_V (V(s) - G)^2 \Big]
 
 L is the algorithm's: what makes A2C and PPO differ (`a2c.py`, `ppo.py`). A network's outputs o(s) are all that
-the loss sees of its parameters, so its gradient is `backward` of the derivative with respect to the outputs,
+the loss sees of its parameters, so its gradient is `backward` of its derivatives by the outputs,
 
-.. math:: \frac{1}{M} \Big[ L' \, \frac{\partial \log\pi}{\partial o} + c_H \frac{\partial H}{\partial o} \Big],
-          \qquad \frac{c_V}{M} (G - V),
+.. math:: \frac{1}{M} \Big[ L' \, \frac{\partial \log\pi}{\partial o}
+          + c_H \frac{\partial H}{\partial o} \Big], \qquad \frac{c_V}{M} (G - V),
 
 which the policy has in closed form (`factor`, `entropy_factor`). A minibatch is cut into shards, by its size
 alone; threads work on shards, each with a gradient of its own, and these are added up in order: the result is
@@ -26,6 +26,7 @@ from fastpg import vectors
 from fastpg.dispatch import compiled_form, in_parallel, inline, outline, pack, plain_kernel, unpack
 from fastpg.random import seed_key, trajectory_rng, uniform
 from fastpg.segments import parameters_at, workspace_at, workspaces
+from fastpg.simd import exp
 from fastpg.stepping import action_at
 
 _SHARDS = 4
@@ -117,7 +118,9 @@ def _gather(observations, order, start, n, inputs):
 
 
 @inline
-def _policy_slopes(policy, like_action, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums):
+def _policy_slopes(
+    policy, like_action, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums
+):
     """Write the derivatives of the objective with respect to the policy's outputs."""
     _, actions, log_probs, advantages, _, _ = batch
     width = len(policy.row())
@@ -131,7 +134,7 @@ def _policy_slopes(policy, like_action, surrogate, weights, batch, order, start,
         factor = vectors.scale(policy.factor(given, unseen, action), slope * scale, 0.0)
         entropy_factor = vectors.scale(policy.entropy_factor(given, unseen), weights.entropy * scale, 0.0)
         vectors.store(slopes, b * width, vectors.add(factor, entropy_factor))
-        sums[0] += math.exp(log_ratio) - 1.0 - log_ratio
+        sums[0] += exp(log_ratio) - 1.0 - log_ratio
         sums[1] += policy.entropy(given, unseen)
         sums[2] += 1.0 if clipped else 0.0
 

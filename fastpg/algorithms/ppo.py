@@ -16,6 +16,7 @@ from fastpg.algorithms.checks import check_common, check_count, check_optional
 from fastpg.algorithms.minibatches import Weights
 from fastpg.arguments import check_positive
 from fastpg.optimizers import Schedule
+from fastpg.simd import exp
 
 
 class Clipped(NamedTuple):
@@ -25,7 +26,7 @@ class Clipped(NamedTuple):
 
     def slope(self, log_ratio, advantage):
         """Return the derivative of L with respect to log π, and whether L is clipped there."""
-        ratio = math.exp(log_ratio)
+        ratio = exp(log_ratio)
         gains = ratio - 1.0 if advantage > 0.0 else 1.0 - ratio
         clipped = gains > self.clip
         return (0.0 if clipped else ratio * advantage), clipped
@@ -39,7 +40,9 @@ class PPO(NamedTuple):
     minibatches, a step of Adam each, upwards on
 
     .. math:: \frac1M \sum \Big[ \min\big(\rho A, \mathrm{clip}(\rho, 1-\epsilon, 1+\epsilon) A\big)
-              + c_H H(\pi_\theta(\cdot|s)) - \tfrac12 c_V (V(s) - A_{\mathrm{old}} - V_{\mathrm{old}}(s))^2 \Big]
+              + c_H H(\pi_\theta(\cdot|s)) - \tfrac12 c_V (V(s) - G)^2 \Big]
+
+    with the target G = A + V(s) of the critic before the update, A not yet normalised.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), equations 7 and 9.
 

@@ -6,15 +6,14 @@ natural gradient,
 .. math:: \theta' = \theta + \sqrt{\frac{2\delta}{x^T F x}} \, x, \qquad F x = g, \qquad
           g = \frac1R \sum A \, \nabla\log\pi_\theta(a|s)
 
-and is halved until L(θ') = mean of ρA has grown and the divergence is within δ. F is the Fisher information of
-the policy's distributions in the states that were visited. With the outputs y(θ, s), of which the distribution
-alone has the information M(y) (`information`), and the Jacobian J = ∂y/∂θ, it is
+and is halved until L(θ') = mean of ρA has grown and the divergence is within δ. F is the Fisher information
+of the policy's distributions in the states that were visited. With the outputs y(θ, s), of which the
+distribution alone has the information M(y) (`information`), and the Jacobian J = ∂y/∂θ,
 
 .. math:: F = \frac1R \sum J^T M J, \qquad F v = \frac1R \sum J^T \big( M (J v) \big)
 
-so that the product with a vector is, for each state, a `tangent`, a product with a small matrix known in closed
-form, and a `backward`; F itself is never formed. Here M is the second derivative of the divergence between
-distributions, exactly: the distributions are exponential families, and no score is sampled for it.
+so the product with a vector is, for each state, a `tangent`, a product with a small matrix known in closed
+form, and a `backward`; F itself is never formed, and no score is sampled for it.
 """
 
 import math

@@ -119,12 +119,10 @@ class GaussianMLP(Neural, _Gaussian):
         return vectors.concatenate(zeros, vectors.scale(zeros, 0.0, 1.0))
 
     def information(self, row, direction):
-        """Return M d for the Fisher information M of the outputs, 1 / σ_k² and 2 on its diagonal: shape (2m,)."""
+        """Return M d for the Fisher information M of the outputs, diagonal, 1 / σ_k² and 2: shape (2m,)."""
         precision = vectors.exp(vectors.scale(vectors.trailing(row, self.log_std), -2.0, 0.0))
         means = vectors.multiply(vectors.leading(direction, self.log_std), precision)
-        return vectors.concatenate(
-            means, vectors.scale(vectors.trailing(direction, self.log_std), 2.0, 0.0)
-        )
+        return vectors.concatenate(means, vectors.scale(vectors.trailing(direction, self.log_std), 2.0, 0.0))
 
     def divergence(self, row, other):
         """Return the Kullback–Leibler divergence of rows of outputs.
