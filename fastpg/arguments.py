@@ -81,15 +81,20 @@ def check_theta(policy: Any, theta: Any, name: str = "theta") -> np.ndarray:
         raise ValueError(
             f"policy: has {policy.n_parameters} parameters, at most {MAX_PARAMETERS} can be compiled"
         )
+    return check_vector(name, theta, policy.n_parameters)
+
+
+def check_vector(name: str, theta: Any, length: int) -> np.ndarray:
+    """Return a contiguous float64 vector of that length, finite, or raise."""
     try:
         array = np.asarray(theta)
         if array.dtype.kind == "c":
             raise TypeError("complex numbers given")
         array = np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: must be an array of {policy.n_parameters} numbers ({error})") from None
-    if np.shape(theta) != (policy.n_parameters,):
-        raise ValueError(f"{name}: has shape {np.shape(theta)}, must have ({policy.n_parameters},)")
+        raise TypeError(f"{name}: must be an array of {length} numbers ({error})") from None
+    if np.shape(theta) != (length,):
+        raise ValueError(f"{name}: has shape {np.shape(theta)}, must have ({length},)")
     if not np.isfinite(array).all():
         where = np.flatnonzero(~np.isfinite(array))
         raise ValueError(f"{name}: must be finite, but {name}[{where[0]}] is {array[where[0]]}")

@@ -13,6 +13,7 @@ from fastpg.arguments import (
     check_seed,
     check_theta,
     check_threads,
+    check_vector,
 )
 from fastpg.scores import is_neural
 from fastpg.segments import Segments
@@ -110,7 +111,8 @@ def rollout(
     if (critic is None) != (value_parameters is None):
         raise ValueError("critic, value_parameters: must be given together, or neither")
     if critic is not None:
-        value_parameters = check_theta(critic, value_parameters, "value_parameters").astype(critic.dtype)
+        value_parameters = check_vector("value_parameters", value_parameters, critic.n_parameters)
+        value_parameters = value_parameters.astype(critic.dtype)
     segments = Segments(
         env,
         policy,

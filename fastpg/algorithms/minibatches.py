@@ -5,8 +5,8 @@ For each minibatch of M rows (s, a, log π_old(a|s), advantage A, target G of th
 .. math:: \frac1M \sum \Big[ L\big(\log\pi_\theta(a|s) - \log\pi_{\mathrm{old}}(a|s), A\big)
           + c_H H(\pi_\theta(\cdot|s)) - \tfrac12 c_V (V(s) - G)^2 \Big]
 
-L is the algorithm's: what makes A2C and PPO differ (`a2c.py`, `ppo.py`). A network's outputs o(s) are all that
-the loss sees of its parameters, so its gradient is `backward` of its derivatives by the outputs,
+L is the algorithm's: what makes A2C and PPO differ (`a2c.py`, `ppo.py`). Outputs o(s) of a network are all
+that the loss sees of its parameters, so its gradient is `backward` of its derivatives by the outputs,
 
 .. math:: \frac{1}{M} \Big[ L' \, \frac{\partial \log\pi}{\partial o}
           + c_H \frac{\partial H}{\partial o} \Big], \qquad \frac{c_V}{M} (G - V),
