@@ -20,6 +20,7 @@ from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
 from fastpg.optimizers import NaturalGradient, learning_rate_at
 from fastpg.runs import check_output, has_default_parameters, id_of
+from fastpg.scores import is_neural
 
 try:
     import typer
@@ -578,7 +579,7 @@ def _policy(environment, known, kind, hidden):
     """The known policy, or one of another kind."""
     if hidden is not None and kind is not Policy.mlp:
         raise ValueError(f"--hidden {hidden}: only with --policy mlp")
-    if kind is None:
+    if kind is None or (kind is Policy.mlp and hidden is None and is_neural(known)):
         return known
     if kind is Policy.linear:
         return fastpg.policy_for(environment)

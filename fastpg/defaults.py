@@ -101,7 +101,15 @@ _KNOWN = {
 ALGORITHMS = {"ppo": PPO, "a2c": A2C, "trpo": TRPO}
 
 _KNOWN_WITH: dict[str, dict[str, _Known]] = {
-    "ppo": {},
+    "ppo": {
+        "CartPole-v1": _Known(
+            _mlp((32, 32)),
+            algorithm=PPO(
+                n_envs=32, n_steps=64, epochs=8, minibatch=256, learning_rate=2e-3, reward_scale=0.05
+            ),
+            n_updates=40,
+        ),
+    },
     "a2c": {},
     "trpo": {},
 }

@@ -63,6 +63,22 @@ def test_policy_is_a_network_of_that_size(tmp_path):
         assert refused.exit_code == 2
 
 
+def test_an_algorithm_with_its_known_settings_and_resumed(tmp_path):
+    few = ["--updates", 2, "--episodes", 2]
+    options = ["--algorithm", "ppo", "--policy", "mlp", "--learning-rate", 0.001, "--entropy", 0.02]
+    result = invoke("train", "CartPole-v1", *few, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    run, known = fastpg.load(tmp_path / "run"), settings_for(fastpg.make("CartPole-v1"), "ppo")
+    assert run.policy == known.policy and len(run.history) == 2
+    assert run.estimator == known.algorithm._replace(learning_rate=0.001, entropy=0.02)
+    result = invoke("train", "--resume", tmp_path / "run", *few, "--out", tmp_path / "on")
+    assert result.exit_code == 0, result.output
+    assert len(fastpg.load(tmp_path / "on").history) == 4
+    for wrong in (["--trajectories", 5], ["--kl", 0.1], ["--discount", 2.0], ["--policy", "linear"]):
+        refused = invoke("train", "CartPole-v1", *few, "--algorithm", "ppo", *wrong, "--out", tmp_path / "no")
+        assert refused.exit_code == 2 and not (tmp_path / "no").exists()
+
+
 def test_train_without_options_uses_the_settings_known_to_work(tmp_path):
     result = invoke("train", "CliffWalking-v1", *SMALL, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output

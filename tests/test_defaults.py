@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from fastpg.envs.cartpole import CartPole
 
 import fastpg
-from fastpg.defaults import _KNOWN, Settings, settings_for
+from fastpg.defaults import _KNOWN, ALGORITHMS, Settings, settings_for
 
 AN_UPDATE_OF_EACH = """
 import numpy as np, fastpg
@@ -33,6 +34,20 @@ def test_an_update_with_the_defaults_of_each_environment():
         [sys.executable, "-c", AN_UPDATE_OF_EACH], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "all done\n", done.stderr
+
+
+def test_the_settings_of_algorithms_go_together():
+    """For every environment whose policy can be a perceptron."""
+    for name in ALGORITHMS:
+        for id in fastpg.registry:
+            env = fastpg.make(id)
+            if getattr(env.observation_space, "shape", ()) and len(env.observation_space.shape) == 1:
+                known = settings_for(env, name)
+                known.algorithm.check()
+                known.policy.check_environment(env)
+                assert isinstance(known.algorithm, ALGORITHMS[name])
+    with pytest.raises(ValueError, match="algorithm='dqn'"):
+        settings_for(fastpg.make("CartPole-v1"), "dqn")
 
 
 def test_every_registered_environment_is_known():
