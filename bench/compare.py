@@ -3,6 +3,7 @@
 fastpg beside the references (`bench/references`) and the peers (`bench/peers`), in one run on one machine:
 
 * `gradient`: the same REINFORCE gradient, checked to be the same before it is timed;
+* `network`: that of a policy that is a network;
 * `stepping`: random actions through the vector interface;
 * `training`: seconds from the start of the process until the problem is solved, greedy, in Gymnasium.
 
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.compare_gradients import gradients
+from bench.compare_gradients import gradients, networks
 from bench.compare_report import draw, markdown, publish
 from bench.compare_stepping import stepping
 from bench.compare_training import training
@@ -31,6 +32,7 @@ from bench.measuring import ROOT, conditions, load
 RESULTS = ROOT / "bench" / "results"
 SECTIONS: dict[str, Callable[[Effort, str], Iterator[Duel]]] = {
     "gradient": gradients,
+    "network": networks,
     "stepping": stepping,
     "training": training,
 }
@@ -75,7 +77,7 @@ def main() -> None:
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         for duel in SECTIONS[name](effort, arguments.peers):
-            duels.append(duel)
+            duels.append(replace(duel, measured=f"{facts['date'][:16]}, commit {facts['commit']}"))
             print(f"  {duel.task}: {' | '.join(duel.cells())}", file=sys.stderr, flush=True)
     facts["load at end"] = load()
     anew = {(duel.section, duel.task, duel.peer) for duel in duels}

@@ -49,6 +49,7 @@ class Duel:
     difference: float | None = None  # in standard errors
     skipped: str = ""
     notes: str = ""
+    measured: str = ""  # when, and at which commit
 
     def ratios(self) -> list[float]:
         """Return how many times as fast fastpg is, in each round."""

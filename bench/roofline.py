@@ -80,8 +80,8 @@ def widest(line: str) -> str:
 def loops_over_lanes(assembly: str) -> list[Loop]:
     """Return the loops that do most lanes an iteration, from x86-64 machine code in AT&T's syntax.
 
-    A loop is what stands between a label and the last jump back to it. Behind the main loops there are others
-    for the lanes that are left over.
+    A loop is what stands between a label and the last jump back to it, without another within. Behind the
+    main loops there are others for the lanes that are left over.
     """
     lines = [line.split("#")[0].strip() for line in assembly.splitlines()]
     labels = {line[:-1]: i for i, line in enumerate(lines) if line.startswith(".L") and line.endswith(":")}
@@ -90,8 +90,11 @@ def loops_over_lanes(assembly: str) -> list[Loop]:
         jump = re.match(r"j\w+\s+(\.L\w+)", line)
         if jump and labels.get(jump[1], i) < i:
             ends[jump[1]] = i
+    spans = {(labels[label], end) for label, end in ends.items()}
     found = []
     for label, end in ends.items():
+        if any(labels[label] <= a and b <= end and (a, b) != (labels[label], end) for a, b in spans):
+            continue  # it contains another
         body = tuple(x for x in lines[labels[label] : end + 1] if re.match(r"[a-z]", x))
         steps = [re.match(r"addq\s+\$(\d+), %r|subq\s+\$-(\d+), %r", line) for line in body]
         counts = [int(step[1] or step[2]) for step in steps if step]
