@@ -34,6 +34,7 @@ TRIED = {  # name: constants of the house, as module.NAME=value
     "256 lanes, beyond 24 KiB": ("lane_memory.MAX_LANES=256", "lane_memory._LANES_BYTES=65536"),
     "one vector at a time": ("lane_memory._INTERLEAVE=1",),
     "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
+    "256-bit vectors": ("lane_memory.VECTOR=4",),
     "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
     "chunks of 16,384 trajectories": ("sampling._MAX_CHUNK=16384", "sampling._MAX_CHUNK_STEPS=8388608"),
 }
@@ -67,12 +68,14 @@ def c_speed(theta: np.ndarray, library: ctypes.CDLL) -> float:
     return estimate.n_steps / estimate.seconds / 1e6
 
 
-def tried(id: str, rounds: int, caches: str) -> Iterator[str]:
+def tried(id: str, rounds: int, caches: str, only: list[str]) -> Iterator[str]:
     """Yield lines of a table: each variant beside the house as it is."""
     for balanced in (False, True) if id == "CartPole-v1" else (False,):
         yield f"| **{id}{', 410 steps a trajectory' if balanced else ''}** | | |"
         contestants = {}
         for name, constants in TRIED.items():
+            if only and name not in ("as it is", *only):
+                continue
             # A cache each, for the fingerprint knows the sources, not what is changed here.
             os.environ["FASTPG_CACHE_DIR"] = str(Path(caches, name.replace(" ", "-")))
             more = ["--balanced"] if balanced else []
@@ -104,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ids", nargs="*", metavar="ID", default=["CartPole-v1"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", default=[])
     parser.add_argument("--caches", metavar="DIRECTORY", help="keep what is compiled, for another run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
     parser.add_argument("--variant", nargs="+", metavar=("ID", "CONSTANT"), help=argparse.SUPPRESS)
@@ -116,7 +120,7 @@ def main() -> None:
     lines = ["| | M steps/s, one thread | as it is: 1 |", "|---|---|---|"]
     with tempfile.TemporaryDirectory() as empty:
         for id in arguments.ids:
-            lines += tried(id, arguments.rounds, arguments.caches or empty)
+            lines += tried(id, arguments.rounds, arguments.caches or empty, arguments.only)
     facts["load at end"] = load()
     report = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *lines]) + "\n"
     print(report)

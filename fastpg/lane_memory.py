@@ -432,7 +432,7 @@ def _(typing):
         attributes.add("noinline")  # the caller, without the attribute, would win
         # LLVM prefers 256 bits on processors with 512, and llvmlite does not know this attribute; measured
         # on CartPole, the lane loops gain a third.
-        set.add(attributes, '"prefer-vector-width"="512"')
+        set.add(attributes, f'"prefer-vector-width"="{64 * VECTOR}"')
         # The registers that overflow are put on the stack. Without this it is aligned to 16 bytes, and where
         # it happens to begin off a cache line's boundary each of those vectors straddles two: measured, a
         # quarter of the speed, in three processes of four.
