@@ -72,20 +72,17 @@ def main() -> None:
     effort = replace(effort, only=tuple(arguments.only))
     facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
     kept = arguments.out / "compare.json"
-    before = read(kept)[1] if arguments.add and kept.exists() else []
-    duels: list[Duel] = []
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    duels = read(kept)[1] if arguments.add and kept.exists() else []
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         for duel in SECTIONS[name](effort, arguments.peers):
-            duels.append(replace(duel, measured=f"{facts['date'][:16]}, commit {facts['commit']}"))
+            anew = replace(duel, measured=f"{facts['date'][:16]}, commit {facts['commit']}")
+            duels = [other for other in duels if other.name() != duel.name()] + [anew]
+            content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}
+            kept.write_text(json.dumps(content, indent=1), encoding="utf-8")  # whatever comes after
             print(f"  {duel.task}: {' | '.join(duel.cells())}", file=sys.stderr, flush=True)
     facts["load at end"] = load()
-    anew = {(duel.section, duel.task, duel.peer) for duel in duels}
-    duels += [duel for duel in before if (duel.section, duel.task, duel.peer) not in anew]
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}
-    kept.write_text(json.dumps(content, indent=1), encoding="utf-8")
     report = markdown(facts, duels)
     (arguments.out / "compare.md").write_text(f"# fastpg and its peers\n\n{report}", encoding="utf-8")
     draw(duels, arguments.out / "compare.png")

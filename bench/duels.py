@@ -51,6 +51,10 @@ class Duel:
     notes: str = ""
     measured: str = ""  # when, and at which commit
 
+    def name(self) -> tuple[str, str, str]:
+        """Return what tells it from others."""
+        return self.section, self.task, self.peer
+
     def ratios(self) -> list[float]:
         """Return how many times as fast fastpg is, in each round."""
         faster = (self.theirs, self.ours) if self.unit == "s" else (self.ours, self.theirs)
