@@ -13,11 +13,12 @@ from bench.duels import Duel, Effort, not_there
 from bench.measuring import ROOT
 from bench.peers.solving import STARTED, THRESHOLDS
 
-COMPILED = ("PureJaxRL-style PPO", "RLtools SAC")
+COMPILED = ("fastpg PPO", "PureJaxRL-style PPO", "RLtools SAC")
 LEARNERS: dict[
     str, dict[str, tuple[str, str, tuple[str, ...]]]
 ] = {  # task: name: policy, package, module and arguments
     "CartPole-v1": {
+        "fastpg PPO": ("32-32 tanh", "fastpg", ("fastpg_learner", "--algorithm", "ppo")),
         "SB3 A2C": ("64-64 tanh", "stable_baselines3", ("stable_baselines3_learner", "A2C")),
         "SB3 PPO": ("64-64 tanh", "stable_baselines3", ("stable_baselines3_learner", "PPO")),
         "CleanRL-style PPO": ("64-64 tanh", "torch", ("cleanrl_learner",)),
@@ -61,7 +62,9 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
     for name, (_, package, (module, *arguments)) in LEARNERS[id].items():
         if not effort.wants(name):
             continue
-        if installed(peers, package):
+        if package == "fastpg":
+            runners[name] = sys.executable, f"bench.{module}", tuple(arguments)
+        elif installed(peers, package):
             runners[name] = peers, f"bench.peers.{module}", tuple(arguments)
         else:
             yield Duel("training", task, name, skipped=not_there(peers, package))
