@@ -337,9 +337,11 @@ def _(typing, array, start, like):
     if isinstance(like, types.Array):
         return _load_view(array, like)
 
+    kind = array.dtype if isinstance(array, types.Array) else types.float64  # what an address leads to
+
     def codegen(context, builder, signature, args):
         places = _places(context, builder, array, args[0], args[1], like)
-        values = [context.cast(builder, builder.load(place), array.dtype, ty) for ty, place in places]
+        values = [context.cast(builder, builder.load(place), kind, ty) for ty, place in places]
         return context.make_tuple(builder, like, values) if isinstance(like, types.BaseTuple) else values[0]
 
     return like(array, types.intp, like), codegen
