@@ -82,7 +82,7 @@ def summary(facts: dict[str, str], duels: list[Duel]) -> str:
         "Medians with quartiles; the strongest peer first. Linear policies in float64 in fastpg, C, NumPy, "
         "the Python loop, in float32 in JAX and PyTorch; networks in float32. Those who train have networks "
         "of 64-64 units; fastpg's REINFORCE has a linear policy. All at the fastest of the settings tried, "
-        "on all cores. What fastpg compiles stays on the disk.",
+        "on all cores. What fastpg compiles stays on the disk. When, and at which commit: `compare.json`.",
         "",
         "| | peer | fastpg | fastpg is faster | to compile: peer / fastpg |",
         "|---|---|---|---|---|",
