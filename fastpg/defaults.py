@@ -77,6 +77,10 @@ _KNOWN = {
     "FrozenLake-v1": _Known(optimizer=Adam(0.05), n_updates=400, n_trajectories=5000),
     "FrozenLake8x8-v1": _Known(optimizer=Adam(0.1), n_updates=300, n_trajectories=2000),
     "LinearQuadratic-v0": _Known(optimizer=NaturalGradient(0.05), n_updates=200),
+    **dict.fromkeys(
+        ("MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"),
+        _Known(estimator=RewardToGo(0.97, "time", 0.01), optimizer=Adam(0.001), n_updates=200, horizon=1000),
+    ),
     # Within 200 steps no random trajectory reaches the top, within 1000 one of two thousand does.
     "MountainCar-v0": _Known(
         _softmax(Fourier(3)),

@@ -30,6 +30,7 @@ import importlib
 import inspect
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,6 +90,8 @@ def register(
 def make(id: str, **parameters: Any) -> Any:
     """Return the environment of that name: an immutable NamedTuple of its parameters.
 
+    Without a version ("CartPole"), its latest one.
+
     Raises
     ------
     ValueError
@@ -102,6 +105,7 @@ def make(id: str, **parameters: Any) -> Any:
     >>> fastpg.make("CartPole-v1", gravity=3.7).gravity
     3.7
     """
+    id = latest_version(id)
     if id not in registry:
         near = difflib.get_close_matches(str(id), registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(registry))}."
@@ -120,6 +124,13 @@ def make(id: str, **parameters: Any) -> Any:
             f"horizon={spec.horizon}: {id} is registered with it, and {cls.__name__} has {env.horizon}"
         )
     return env
+
+
+def latest_version(id: Any) -> Any:
+    """Return a name as it is, if it is registered or unknown, or with the latest of its versions."""
+    pattern = re.compile(rf"{re.escape(str(id))}-v(\d+)")
+    versions = [int(match[1]) for match in map(pattern.fullmatch, registry) if match]
+    return f"{id}-v{max(versions)}" if versions else id
 
 
 def parameters_of(cls: Any) -> dict[str, Any]:
@@ -223,6 +234,10 @@ for _id, _entry_point, _horizon, _parameters in (
     ("FrozenLake-v1", "frozen_lake:FrozenLake", 100, {}),
     ("FrozenLake8x8-v1", "frozen_lake:FrozenLake8x8", 200, {}),
     ("LinearQuadratic-v0", "linear_quadratic:LinearQuadratic", None, {}),
+    ("MinAtar/Asterix-v0", "minatar_asterix:Asterix", None, {"use_minimal_action_set": False}),
+    ("MinAtar/Asterix-v1", "minatar_asterix:Asterix", None, {}),
+    ("MinAtar/Breakout-v0", "minatar_breakout:Breakout", None, {"use_minimal_action_set": False}),
+    ("MinAtar/Breakout-v1", "minatar_breakout:Breakout", None, {}),
     ("MountainCar-v0", "mountain_car:MountainCar", 200, {}),
     ("MountainCarContinuous-v0", "mountain_car_continuous:MountainCarContinuous", 999, {}),
     ("Pendulum-v1", "pendulum:Pendulum", 200, {}),

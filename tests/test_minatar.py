@@ -149,3 +149,13 @@ def test_asterix_without_ramping_stays_as_it_is():
 def test_the_check_finds_nothing(name):
     report = fastpg.check_env(GAMES[name]())
     assert report.errors == report.warnings == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_made_by_name(name):
+    """With the package's versions: 0 has the full set of actions, 1 the minimal one, which is the latest."""
+    title = f"MinAtar/{name.title()}"
+    assert fastpg.make(title) == fastpg.make(f"{title}-v1") == GAMES[name]()
+    assert fastpg.make(f"{title}-v0") == GAMES[name](use_minimal_action_set=False)
+    with pytest.raises(ValueError, match="did you mean"):
+        fastpg.make(f"{title}-v2")
