@@ -81,6 +81,8 @@ def gradient_speeds(env: Any, effort: Effort) -> list[float]:
 
 def parity(env: Any) -> str:
     """Return which Gymnasium the environment is tested against."""
+    if type(env).__module__.startswith("fastpg.envs.minatar"):
+        return "minatar 1.0.15"
     if getattr(env, "gymnasium_id", None) is None:
         return "own"
     return f"Gymnasium {gymnasium.__version__} `{env.gymnasium_id}`"

@@ -98,6 +98,25 @@ def rlox(id, num_envs, options):
     return over(actions, envs.step_all, num_envs), {"versions": versions("rlox")}
 
 
+def minatar(id, num_envs, options):
+    """The `minatar` package: one game, in Python, a thousand steps a call."""
+    from minatar import Environment
+
+    game, rng = Environment(id), np.random.default_rng(0)
+    game.reset()
+    actions = rng.choice(game.minimal_action_set(), 1000).tolist()
+
+    def call():
+        for action in actions:
+            _, terminated = game.act(action)
+            if terminated:
+                game.reset()
+            game.state()
+        return len(actions)
+
+    return call, {"versions": versions("MinAtar")}
+
+
 def gymnax(id, num_envs, options):
     """Gymnax, compiled: a hundred steps a call, actions drawn within."""
     import gymnax
@@ -145,7 +164,10 @@ def gymnax(id, num_envs, options):
     }
 
 
-PEERS = {function.__name__: function for function in (gymnasium_sync, gymnasium_numpy, envpool, rlox, gymnax)}
+PEERS = {
+    function.__name__: function
+    for function in (gymnasium_sync, gymnasium_numpy, envpool, rlox, gymnax, minatar)
+}
 
 
 def main():
