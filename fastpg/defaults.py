@@ -15,6 +15,7 @@ from fastpg.optimizers import Adam, LinearSchedule, NaturalGradient
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_linear import GaussianLinear
 from fastpg.policies.gaussian_mlp import GaussianMLP
+from fastpg.policies.softmax_cnn import SoftmaxCNN
 from fastpg.policies.softmax_linear import SoftmaxLinear
 from fastpg.policies.softmax_mlp import SoftmaxMLP
 from fastpg.runs import has_default_parameters, id_of
@@ -56,6 +57,8 @@ def _softmax(features):
 
 def _mlp(hidden=(64, 64), activation="tanh", **options):
     def policy(env):
+        if len(env.observation_space.shape or ()) == 3:
+            return SoftmaxCNN.for_env(env)
         kind = SoftmaxMLP if hasattr(env.action_space, "n") else GaussianMLP
         return kind.for_env(env, hidden, activation, **options)
 
@@ -63,6 +66,8 @@ def _mlp(hidden=(64, 64), activation="tanh", **options):
 
 
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
+
+_MINATAR_IDS = "MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"
 
 _KNOWN = {
     "Acrobot-v1": _Known(),
@@ -78,7 +83,7 @@ _KNOWN = {
     "FrozenLake8x8-v1": _Known(optimizer=Adam(0.1), n_updates=300, n_trajectories=2000),
     "LinearQuadratic-v0": _Known(optimizer=NaturalGradient(0.05), n_updates=200),
     **dict.fromkeys(
-        ("MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"),
+        _MINATAR_IDS,
         _Known(estimator=RewardToGo(0.97, "time", 0.01), optimizer=Adam(0.001), n_updates=200, horizon=1000),
     ),
     # Within 200 steps no random trajectory reaches the top, within 1000 one of two thousand does.
@@ -102,6 +107,12 @@ _KNOWN = {
 }
 
 
+_MINATAR = _Known(
+    algorithm=PPO(n_envs=64, n_steps=128, epochs=4, minibatch=1024, learning_rate=1e-3, entropy=0.01),
+    n_updates=300,
+    horizon=1000,
+)
+
 ALGORITHMS = {"ppo": PPO, "a2c": A2C, "trpo": TRPO}
 
 _KNOWN_WITH: dict[str, dict[str, _Known]] = {
@@ -113,6 +124,7 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
             ),
             n_updates=40,
         ),
+        **dict.fromkeys(_MINATAR_IDS, _MINATAR),
     },
     "a2c": {},
     "trpo": {},

@@ -72,6 +72,26 @@ def test_compiled_equals_ordinary_python(arguments):
         np.testing.assert_allclose(compiled, other, rtol=0, atol=3e-6 * abs(other).max())
 
 
+@pytest.mark.parametrize("room", [37, 40])
+def test_memory_is_in_proportion_to_the_batch(room):
+    """So that it can be cut into equal parts, and each is enough; a part is overrun by nothing."""
+    network, theta, x, d, direction = problem(SMALL, np.float64)
+    expected = computed(ordinary, network, theta, x, d, direction)
+    whole = [array.reshape(3, -1) for array in network.workspace(3 * room, theta)]
+    single = network.workspace(room, theta)
+    assert [array.shape[1] for array in whole] == [len(array) for array in single]
+    for small in (1, 2, 37):
+        work = network.workspace(small, theta)
+        outputs = [network.forward(theta, x[i : i + small], work).copy() for i in range(0, len(x), small)]
+        np.testing.assert_allclose(np.concatenate(outputs), expected[0], atol=1e-12)
+        gradient, total = np.empty_like(theta), np.zeros_like(theta)
+        for i in range(0, len(x), small):
+            network.forward(theta, x[i : i + small], work)
+            network.backward(theta, x[i : i + small], work, d[i : i + small], gradient)
+            total += gradient
+        np.testing.assert_allclose(total, expected[1], atol=1e-11)
+
+
 @with_torch
 @pytest.mark.parametrize("dtype, close, closest", [(np.float32, 1e-5, 1e-4), (np.float64, 1e-12, 1e-9)])
 def test_torch_with_the_same_parameters_has_the_same_outputs_and_gradients(dtype, close, closest):

@@ -74,6 +74,10 @@ class CNN(NamedTuple):
         n = (rows - side + 1) * (columns - side + 1) * filters
         return cls((rows, columns, channels), filters, side, MLP.of((n, *hidden, n_outputs), "relu", dtype))
 
+    def with_outputs(self, n: int) -> "CNN":
+        """Return the same network but for the number of outputs."""
+        return self._replace(dense=self.dense.with_outputs(n))
+
     @property
     def dtype(self) -> np.dtype:
         """float32 or float64."""
@@ -137,13 +141,13 @@ class CNN(NamedTuple):
         }
 
     def workspace(self, batch, theta) -> Any:
-        """Return memory for batches of up to `batch` images.
+        """Return memory for batches of up to `batch` images, whose arrays are as long as the batch is.
 
-        Six arrays: h, the derivatives by z, patches of some images and a kernel, and the perceptron's three.
+        Six: h, the derivatives by z, patches of some images and a kernel, and the perceptron's three.
         """
         n = self.dense.sizes[0]
         maps, d_maps = np.empty(batch * n, theta.dtype), np.empty(batch * n, theta.dtype)
-        patches = np.empty((IMAGES * (n // self.filters) + self.filters) * self.patch(), theta.dtype)
+        patches = np.empty(batch * (n // self.filters + self.filters) * self.patch(), theta.dtype)
         layers, derivatives, more = self.dense.workspace(batch, theta)
         return maps, d_maps, patches, layers, derivatives, more
 
@@ -177,13 +181,18 @@ class CNN(NamedTuple):
         self.collect_kernel(x, work[2], work[1][: len(x) * n].reshape((len(x), n)), first, last, gradient)
         self.dense.collect(maps, work[3:], d_outputs, first, last, gradient[self.split() :])
 
+    def images_at_once(self, patches, n_pixels):
+        """Return how many images' patches are made at a time: there is room for a kernel behind them."""
+        return min(IMAGES, (len(patches) // self.patch() - self.filters) // n_pixels)
+
     def convolve(self, theta, x, patches, z, activation):
         """Write ``f(P W + b)``, shape (B, H'·W'·filters), into z; W and b are the first numbers of θ."""
         size, n_pixels = self.patch(), z.shape[1] // self.filters
+        n_images = self.images_at_once(patches, n_pixels)
         weight = theta[: size * self.filters].reshape((size, self.filters))
         bias = theta[size * self.filters : self.split()]
-        for first in range(0, len(x), IMAGES):
-            count = min(IMAGES, len(x) - first)
+        for first in range(0, len(x), n_images):
+            count = min(n_images, len(x) - first)
             gather_patches(x, first, count, self.side, self.input_shape, patches)
             pixels = z[first : first + count].reshape((count * n_pixels, self.filters))
             np.dot(patches[: len(pixels) * size].reshape((len(pixels), size)), weight, pixels)
@@ -192,11 +201,12 @@ class CNN(NamedTuple):
     def collect_kernel(self, x, patches, d, first, last, gradient):
         """Write Pᵀ Δ and the sum of the rows of Δ, of some images, into the first numbers of a gradient."""
         size, n_pixels = self.patch(), d.shape[1] // self.filters
+        n_images = self.images_at_once(patches, n_pixels)
         n = size * self.filters
         gradient[:n] = 0.0
         product = patches[len(patches) - n :]
-        for start in range(first, last, IMAGES):
-            count = min(IMAGES, last - start)
+        for start in range(first, last, n_images):
+            count = min(n_images, last - start)
             gather_patches(x, start, count, self.side, self.input_shape, patches)
             pixels = d[start : start + count].reshape((count * n_pixels, self.filters))
             patches_there = patches[: len(pixels) * size].reshape((len(pixels), size))
