@@ -109,7 +109,7 @@ _KNOWN = {
 
 _MINATAR = _Known(
     algorithm=PPO(n_envs=64, n_steps=128, epochs=4, minibatch=1024, learning_rate=1e-3, entropy=0.01),
-    n_updates=300,
+    n_updates=150,
     horizon=1000,
 )
 
