@@ -29,6 +29,7 @@ from numba.core.typing.templates import (
 from numba.extending import overload, register_model
 
 from fastpg.cache import KernelCache
+from fastpg.parts import PartCompiler
 
 # Never nnan or ninf: a NaN must stay visible (they delete isnan, numba#2919). No reassoc: it may
 # cancel the compensated sums of simd.py once they are inlined.
@@ -36,7 +37,7 @@ FASTMATH = {"contract", "nsz", "arcp"}
 
 
 _LINE = 8  # int64 in a cache line: counters of different threads stay on lines of their own
-_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_FOR_CALLERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": PartCompiler}
 
 
 def _c_arithmetic(function):
@@ -67,17 +68,17 @@ exact = _preset(forceinline=True, fastmath=False)
 inline = _preset(forceinline=True, fastmath=FASTMATH)
 """Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""
 
-inner = _preset(forceinline=True, fastmath=FASTMATH, **_NO_WRAPPERS)
-"""The same for functions that only compiled code calls: without wrappers for Python they compile faster."""
+inner = _preset(forceinline=True, fastmath=FASTMATH, **_FOR_CALLERS)
+"""The same for functions that only compiled code calls, which compile faster (`fastpg.parts`)."""
 
-outline = _preset(forceinline=False, fastmath=FASTMATH, **_NO_WRAPPERS)
+outline = _preset(forceinline=False, fastmath=FASTMATH, **_FOR_CALLERS)
 """Functions that compiled code calls and that are not inlined."""
 
 
 def compiled_form(function, options=None):
     """Decorate an overload: what `function`, ordinary Python, is in compiled code; inlined like `inline`."""
     options = options or {"forceinline": True, "error_model": "numpy", "fastmath": FASTMATH}
-    return overload(function, jit_options=options | _NO_WRAPPERS)
+    return overload(function, jit_options=options | _FOR_CALLERS)
 
 
 def compiled_as(function):
