@@ -37,7 +37,8 @@ FASTMATH = {"contract", "nsz", "arcp"}
 
 
 _LINE = 8  # int64 in a cache line: counters of different threads stay on lines of their own
-_FOR_CALLERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": PartCompiler}
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_FOR_CALLERS = {**_NO_WRAPPERS, "pipeline_class": PartCompiler}
 
 
 def _c_arithmetic(function):
@@ -71,7 +72,7 @@ inline = _preset(forceinline=True, fastmath=FASTMATH)
 inner = _preset(forceinline=True, fastmath=FASTMATH, **_FOR_CALLERS)
 """The same for functions that only compiled code calls, which compile faster (`fastpg.parts`)."""
 
-outline = _preset(forceinline=False, fastmath=FASTMATH, **_FOR_CALLERS)
+outline = _preset(forceinline=False, fastmath=FASTMATH, **_NO_WRAPPERS)
 """Functions that compiled code calls and that are not inlined."""
 
 

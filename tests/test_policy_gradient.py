@@ -136,7 +136,7 @@ def batches(n):
 
 def add(totals, score, total, number):
     """Add a one-step trajectory with this score and return, by the engine's accumulator."""
-    trajectory = Trajectory(None, None, None, 1, number, Trace(score, total), ())
+    trajectory = Trajectory(None, None, None, 1, number, Trace(score, total), (), ())
     ScoresAndReturns(len(totals)).finish(totals, trajectory, score)
 
 
