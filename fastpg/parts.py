@@ -1,6 +1,6 @@
 """Functions that are inlined into compiled code, compiled only as far as their callers need it.
 
-Numba gives every function machine code of its own. Of one that is inlined into its callers and optimised again
+Numba gives every function machine code of its own. Of one that is inlined into callers and optimised again
 there, nobody ever runs that: here it is left out, together with all but the cheap part of its optimisation,
 which was measured to be a sixth of the time that a kernel takes to compile. What the kernel runs is the same.
 """
