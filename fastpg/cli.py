@@ -89,6 +89,7 @@ class Baseline(str, enum.Enum):
     optimal = "optimal"  # REINFORCE's alone
     time = "time"  # of the other two
     value = "value"
+    network = "network"  # of neural policies
 
 
 class Algorithm(str, enum.Enum):

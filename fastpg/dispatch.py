@@ -357,12 +357,18 @@ types.BaseNamedTuple.__bool__ = lambda self: True
 _compiled_methods: dict = {}
 
 
+def apart(method):
+    """Decorate a long method of a NamedTuple: in compiled code it is not inlined."""
+    method.apart = True
+    return method
+
+
 class _BoundMethod(types.BoundFunction):
     """The type of ``named_tuple.method``: a function on the class with its first argument bound."""
 
     def __init__(self, method, this):
         if method not in _compiled_methods:
-            _compiled_methods[method] = inner(method)
+            _compiled_methods[method] = (outline if hasattr(method, "apart") else inner)(method)
         self.dispatcher_type = dispatcher_type = types.Dispatcher(_compiled_methods[method])
 
         class Template(AbstractTemplate):

@@ -41,7 +41,9 @@ from fastpg.scores import (
     new_factor,
     new_record,
     note,
+    prepare_scores,
     running_score,
+    settle_scores,
     write_mark,
     write_record,
 )
@@ -223,6 +225,7 @@ def simulate(parcel, chunk):
         n_steps += n_lanes
         _look(env, policy, theta, accumulator, memory, n_lanes, like, sight)
         sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals)
+        prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation)
         # Downwards, so that the lane which moves into a gap has had its turn.
         for eight in range((n_lanes - 1) >> 3, -1, -1):
             finished = flags(memory, eight, like)  # mostly nobody: eight at a glance
@@ -249,6 +252,7 @@ def simulate(parcel, chunk):
                     move_record(record, n_lanes, lane, horizon, last, observation)
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
+        settle_scores(policy, record)
     all_steps[chunk] = n_steps
 
 

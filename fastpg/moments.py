@@ -9,8 +9,38 @@ import numpy as np
 from numba import types
 
 from fastpg import packs
-from fastpg.dispatch import compiled_form, inner
+from fastpg.dispatch import compiled_form, inner, outline
+from fastpg.lane_memory import widest_vectors
 from fastpg.vectors import accumulate, multiply, scale, section, squares, store
+
+
+class Queue(NamedTuple):
+    """Scores whose moments wait to be added up together: the sums are fetched and stored once for all."""
+
+    scores: np.ndarray  # (slots, P)
+    slots: np.ndarray  # that wait, in order
+    places: np.ndarray  # of the sums of each
+    factors: np.ndarray
+    chosen: np.ndarray  # those that are being added
+    state: np.ndarray  # how many wait, what for (_MOMENTS or _POWERS), and how many are chosen
+
+
+class Queued(NamedTuple):
+    """A score in a queue."""
+
+    queue: Queue
+    slot: int
+
+
+_MOMENTS, _POWERS = 0, 1
+
+
+@inner
+def new_queue(n_slots, n):
+    """Return a queue for scores of n numbers."""
+    numbers, zeros = np.zeros(n_slots), np.zeros(n_slots, np.int64)
+    state = np.zeros(3, np.int64)
+    return Queue(np.zeros((n_slots, n)), zeros, zeros.copy(), numbers, zeros.copy(), state)
 
 
 class Sparse(NamedTuple):
@@ -27,7 +57,7 @@ def add_moments(sums, x, factor):
 
     `x` is a vector, or `Sparse`: then it is zero afterwards.
     """
-    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    values = _values(x)
     n = len(values)
     powers = (values, factor * values, values**2, factor * values**2, factor**2 * values**2)
     for k, power in enumerate(powers):
@@ -41,7 +71,7 @@ def add_powers(sums, x, weight):
 
     `x` is a vector, or `Sparse`: then it is zero afterwards.
     """
-    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    values = _values(x)
     sums[: len(values)] += weight * values
     sums[len(values) : 2 * len(values)] += (weight * values) ** 2
     if isinstance(x, Sparse):
@@ -59,9 +89,13 @@ def add_outer(sums, x, factor, offsets, start):
     sums[: n * n] += np.outer(y, y).reshape(-1)
 
 
+def flush(queue):
+    """Add up the moments that wait: in ordinary Python none do."""
+
+
 def move_out(array, start, x):
     """Write a vector, or `Sparse`, which is zero afterwards, into an array from `start` on."""
-    values = x.values if isinstance(x, Sparse) else np.asarray(x)
+    values = _values(x)
     array[start : start + len(values)] = values
     if isinstance(x, Sparse):
         values[:] = 0.0
@@ -69,13 +103,21 @@ def move_out(array, start, x):
 
 def length(x):
     """Return how many components a vector has, `Sparse` or not."""
-    return len(x.values) if isinstance(x, Sparse) else len(x)
+    return len(_values(x))
+
+
+def _values(x):
+    if isinstance(x, Queued):
+        return x.queue.scores[x.slot]
+    return x.values if isinstance(x, Sparse) else np.asarray(x)
 
 
 @compiled_form(length)
 def _(x):
     if getattr(x, "instance_class", None) is Sparse:
         return lambda x: len(x.values)
+    if getattr(x, "instance_class", None) is Queued:
+        return lambda x: x.queue.scores.shape[1]
     return lambda x: len(x)
 
 
@@ -128,6 +170,7 @@ def _add_powers_of_array(sums, x, weight):
         second[i] += (weight * x[i]) * (weight * x[i])
 
 
+@inner
 def _move_array_out(array, start, x):
     for i in range(len(x)):
         array[start + i] = x[i]
@@ -167,6 +210,8 @@ def _(sums, x, factor, offsets, start):
 def _(array, start, x):
     if isinstance(x, types.UniTuple):
         return lambda array, start, x: store(array, start, x)
+    if _is_queued(x):
+        return lambda array, start, x: _move_array_out(array, start, x.queue.scores[x.slot])
     return _move_array_out if isinstance(x, types.Array) else _move_sparse_out
 
 
@@ -174,6 +219,8 @@ def _(array, start, x):
 def _(sums, x, weight):
     if isinstance(x, types.UniTuple):
         return _add_powers_of_vector
+    if _is_queued(x):
+        return lambda sums, x, weight: _wait(sums, x, weight, _POWERS)
     return _add_powers_of_array if isinstance(x, types.Array) else _add_powers_of_sparse
 
 
@@ -201,5 +248,81 @@ def _add_moments_of_array(sums, x, factor):
 def _(sums, x, factor):
     if isinstance(x, types.Array):
         return _add_moments_of_array
+    if _is_queued(x):
+        return lambda sums, x, factor: _wait(sums, x, factor, _MOMENTS)
     sparse = getattr(x, "instance_class", None) is Sparse
     return _add_moments_of_sparse if sparse else _add_moments_of_vector
+
+
+def _is_queued(x):
+    return getattr(x, "instance_class", None) is Queued
+
+
+@inner
+def _wait(sums, x, factor, kind):
+    queue = x.queue
+    count = queue.state[0]
+    queue.slots[count], queue.factors[count] = x.slot, factor
+    queue.places[count] = packs.number_of(packs.address_of(sums))
+    queue.state[0], queue.state[1] = count + 1, kind
+
+
+@inner
+def _add_chosen_at(queue, kind, place, n, i, like):
+    """Add the scores `chosen` to the sums of one component, or of a pack of them, held in registers."""
+    numbers, chosen, factors = packs.address_of(queue.scores), queue.chosen, queue.factors
+    s0, s1 = packs.load_pack(place, i, like), packs.load_pack(place, n + i, like)
+    if kind == _POWERS:
+        for c in range(queue.state[2]):
+            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like) * factors[chosen[c]]
+            s0 = s0 + x
+            s1 = s1 + x * x
+    else:
+        s2, s3 = packs.load_pack(place, 2 * n + i, like), packs.load_pack(place, 3 * n + i, like)
+        s4 = packs.load_pack(place, 4 * n + i, like)
+        for c in range(queue.state[2]):
+            x, factor = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like), factors[chosen[c]]
+            square, scaled = x * x, x * factor
+            s0 = s0 + x
+            s1 = s1 + scaled
+            s2 = s2 + square
+            s3 = s3 + square * factor
+            s4 = s4 + scaled * scaled
+        packs.store_pack(place, 2 * n + i, s2)
+        packs.store_pack(place, 3 * n + i, s3)
+        packs.store_pack(place, 4 * n + i, s4)
+    packs.store_pack(place, i, s0)
+    packs.store_pack(place, n + i, s1)
+
+
+@outline
+def _flush(queue):
+    """For each of the sums that are waited for, those that wait for it, in their order."""
+    widest_vectors()
+    n, pack, state = queue.scores.shape[1], packs.no_pack(), queue.state
+    width = packs.width_of(pack)
+    whole = n - n % width
+    for first in range(state[0]):
+        number = queue.places[first]
+        state[2] = 0
+        for k in range(first, state[0]):
+            if queue.places[k] == number and number != 0:
+                queue.chosen[state[2]] = k
+                state[2] += 1
+                queue.places[k] = 0
+        if state[2] > 0:
+            place = packs.address_from(number)
+            for i in range(0, whole, width):
+                _add_chosen_at(queue, state[1], place, n, i, pack)
+            for i in range(whole, n):
+                _add_chosen_at(queue, state[1], place, n, i, 0.0)
+    state[0] = 0
+
+
+@compiled_form(flush)
+def _(queue):
+    def flush(queue):
+        if queue.state[0] > 0:
+            _flush(queue)
+
+    return flush

@@ -108,9 +108,9 @@ def _(policy, theta, behavior, observation, n_lanes):
 
 
 def outputs_of(policy, theta, behavior, x, sight):
-    """Return the outputs of both, (B, n_outputs) each; without another θ the same twice."""
-    outputs = policy.forward(theta, x, sight[1])
-    return outputs, outputs if behavior is None else policy.forward(behavior, x, sight[2])
+    """Return the outputs of both, row after row; without another θ the same twice."""
+    outputs = policy.forward(theta, x, sight[1]).ravel()
+    return outputs, outputs if behavior is None else policy.forward(behavior, x, sight[2]).ravel()
 
 
 @compiled_form(outputs_of)
@@ -119,30 +119,33 @@ def _(policy, theta, behavior, x, sight):
 
         def outputs_alone(policy, theta, behavior, x, sight):
             outputs = policy.forward(theta, x, sight[1])
-            return outputs, outputs
+            flat = outputs.reshape(outputs.size)
+            return flat, flat
 
         return outputs_alone
 
     def outputs_of(policy, theta, behavior, x, sight):
-        return policy.forward(theta, x, sight[1]), policy.forward(behavior, x, sight[2])
+        own, other = policy.forward(theta, x, sight[1]), policy.forward(behavior, x, sight[2])
+        return own.reshape(own.size), other.reshape(other.size)
 
     return outputs_of
 
 
 def rows_at(outputs, lane, like):
     """Return a lane's rows of the `outputs_of` all, of the type of `like`."""
-    own, other = outputs
-    return Rows(tuple(own[lane]), tuple(other[lane])) if isinstance(like, Rows) else tuple(own[lane])
+    if isinstance(like, Rows):
+        return Rows(row_at(outputs[0], lane, like.row), row_at(outputs[1], lane, like.behavior))
+    return row_at(outputs[0], lane, like)
 
 
 def row_at(outputs, i, like):
-    """Return row i of a matrix of outputs as a vector."""
-    return tuple(outputs[i].astype(np.float64))
+    """Return row i of outputs, which are given row after row, as a vector."""
+    return tuple(outputs[i * len(like) : (i + 1) * len(like)].astype(np.float64))
 
 
 @compiled_form(row_at)
 def _(outputs, i, like):
-    return lambda outputs, i, like: vectors.load(outputs.reshape(outputs.size), i * outputs.shape[1], like)
+    return lambda outputs, i, like: vectors.load(outputs, i * len(like), like)
 
 
 @compiled_form(rows_at)

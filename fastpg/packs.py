@@ -199,6 +199,32 @@ def _(typing, array):
 
 
 @compiled_only
+def number_of(address):
+    """Return an address as an integer, to be kept in an array."""
+
+
+@lowered(number_of)
+def _(typing, address):
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(address), codegen
+
+
+@compiled_only
+def address_from(number):
+    """Return the address that `number_of` made an integer of."""
+
+
+@lowered(address_from)
+def _(typing, number):
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+    return _ADDRESS(types.int64), codegen
+
+
+@compiled_only
 def entry(address, index):
     """Return a number of an array; `index` may also be a float that is whole, or a pack of them."""
 
@@ -323,6 +349,21 @@ def _(typing, address, start, x):
         place = builder.gep(args[0], [args[1]], inbounds=True)
         place = builder.bitcast(place, args[2].type.as_pointer())
         builder.store(builder.fadd(builder.load(place, align=8), args[2], flags=FLAGS), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(address, types.intp, x), codegen
+
+
+@compiled_only
+def store_pack(address, start, x):
+    """Write a pack over the numbers of an array from `start` on, or a number over the one there."""
+
+
+@lowered(store_pack)
+def _(typing, address, start, x):
+    def codegen(context, builder, signature, args):
+        place = builder.gep(args[0], [args[1]], inbounds=True)
+        builder.store(args[2], builder.bitcast(place, args[2].type.as_pointer()), align=8)
         return context.get_dummy_value()
 
     return types.void(address, types.intp, x), codegen

@@ -130,7 +130,7 @@ def _sample_and_spread(policy, theta, observation, rng, score):
 
 @numba.njit(error_model="numpy")
 def _sample_and_backward(policy, theta, x, observation, rng, work, score):
-    row = row_at(policy.forward(theta, x, work), 0, policy.row())
+    row = row_at(policy.forward(theta, x, work).reshape(len(policy.row())), 0, policy.row())
     action = policy.sample(row, observation, rng)
     factor = np.empty((1, len(row)), theta.dtype)
     vectors.store(factor.reshape(len(row)), 0, policy.factor(row, observation, action))

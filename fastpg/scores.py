@@ -140,7 +140,7 @@ def new_record(policy, theta, accumulator, like, observation, horizon):
     observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
     marks = np.empty(2 * size if is_weighted(accumulator) else 0)
     score, starts = np.zeros(len(theta)), np.empty(horizon, np.int64)
-    memory = policy.score_memory(theta, observation, horizon) if is_neural(policy) else starts
+    memory = policy.score_memory(theta, accumulator, observation, horizon) if is_neural(policy) else starts
     return observations, factors, score, memory, marks
 
 
@@ -199,7 +199,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     if record is None:
         return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
     if is_neural(policy):
-        return policy.neural_score(theta, accumulator, trajectory, record, lane, horizon, observation)
+        return policy.gathered_score(theta, accumulator, trajectory, record, lane, horizon, observation)
     weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
     observations, factors, score, starts, _ = record
     n, m = np.size(observation), len(trajectory.factor)
@@ -209,6 +209,40 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         seen = vectors.load(observations, step * n, observation)
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
     return moments.Sparse(score, starts, trajectory.time, width)
+
+
+def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
+    """Make the scores of a neural policy's trajectories that have just finished, together."""
+    if record is not None and is_neural(policy):
+        policy.gather(theta, accumulator, memory, n_lanes, like, record, horizon, observation)
+
+
+def settle_scores(policy, record):
+    """Add up the moments that wait for it when all trajectories of a sweep are finished."""
+    if record is not None and is_neural(policy):
+        moments.flush(record[3].queue)
+
+
+@compiled_form(prepare_scores)
+def _(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
+    if isinstance(record, types.NoneType) or not is_neural(policy.instance_class):
+
+        def nothing(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
+            return None
+
+        return nothing
+
+    def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
+        policy.gather(theta, accumulator, memory, n_lanes, like, record, horizon, observation)
+
+    return prepare_scores
+
+
+@compiled_form(settle_scores)
+def _(policy, record):
+    if isinstance(record, types.NoneType) or not is_neural(policy.instance_class):
+        return lambda policy, record: None
+    return lambda policy, record: moments.flush(record[3].queue)
 
 
 @inner
@@ -238,8 +272,8 @@ def _(policy, theta, accumulator, like, observation, horizon):
             size = lane_count(like) * horizon
             observations = np.empty(size * vectors.n_components(observation))
             factors = np.empty(size * len(like.factor))
-            memory = policy.score_memory(theta, observation, horizon)
-            return observations, factors, np.zeros(len(theta)), memory, np.empty(2 * size if weighted else 0)
+            memory = policy.score_memory(theta, accumulator, observation, horizon)
+            return observations, factors, np.empty(0), memory, np.empty(2 * size if weighted else 0)
 
         return new_neural_record
 
@@ -354,10 +388,10 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
         return carried_score
     if is_neural(policy.instance_class):
 
-        def neural_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
-            return policy.neural_score(theta, accumulator, trajectory, record, lane, horizon, observation)
+        def gathered(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            return policy.gathered_score(theta, accumulator, trajectory, record, lane, horizon, observation)
 
-        return neural_score
+        return gathered
 
     if hasattr(policy.instance_class, "recorded_score"):
 

@@ -6,6 +6,7 @@ import pytest
 
 import fastpg
 from fastpg import GPOMDP, REINFORCE, RewardToGo
+from fastpg.estimators.problem import Problem
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -99,32 +100,61 @@ def weights(double):
 
 
 def played(env, policy, theta, number, seed, horizon):
-    """A trajectory in ordinary Python: its score and its return."""
+    """A trajectory in ordinary Python: observations, scores and rewards of its steps."""
     rng = trajectory_rng(seed_key(seed), number)
-    state, score, total = env.reset(rng), 0.0, 0.0
+    state, steps = env.reset(rng), []
     for _ in range(horizon):
         observation = np.array(env.observe(state))
         rng = next_step(rng)
         action = int(policy.sample(theta, observation, policy_rng(rng)))
-        score = score + policy.score(theta, observation, action)
         state, reward, terminated = env.step(state, action, rng)
-        total += reward
+        steps.append((observation, policy.score(theta, observation, action), reward))
         if terminated:
             break
-    return score, total
+    return [np.array(column) for column in zip(*steps, strict=True)]
 
 
 def test_gradient_of_a_batch_is_the_mean_of_single_trajectories(env, double, weights):
-    settings = {"seed": 3, "horizon": 150}  # longer than a block of steps
+    settings = {"seed": 3, "horizon": 400 if COMPILED else 20}  # some longer than a block of steps
     batch = fastpg.policy_gradient(env, double, weights, n_trajectories=5, **settings)
     one_by_one = [
         fastpg.policy_gradient(env, double, weights, n_trajectories=1, first_trajectory=i, **settings)
         for i in range(5)
     ]
     close(batch.gradient, np.mean([estimate.gradient for estimate in one_by_one], axis=0))
-    terms = [np.multiply(*played(env, double, weights, i, 3, 150)) for i in range(5)]
+    terms = []
+    for i in range(5):
+        _, scores, rewards = played(env, double, weights, i, **settings)
+        terms.append(scores.sum(axis=0) * rewards.sum())
+    assert batch.mean_length > 150 or not COMPILED
     close(batch.gradient, np.mean(terms, axis=0))
     close(batch.standard_error, np.std(terms, axis=0, ddof=1) / np.sqrt(5))
+
+
+@pytest.mark.parametrize("kind", [GPOMDP, RewardToGo])
+def test_baseline_that_is_a_network(env, double, weights, kind):
+    """Against NumPy, trajectory by trajectory; the network's fit is on a pilot batch, and worth it."""
+    gamma, horizon = 0.95, 60 if COMPILED else 8
+    settings = {"n_trajectories": 5, "seed": 3, "horizon": horizon}
+    estimator = kind(gamma, "network")
+    baseline = estimator.parts(Problem(env, double, weights, 5, horizon, 3, 0, None, []))[0]
+    terms = []
+    for i in range(5):
+        observations, scores, rewards = played(env, double, weights, i, 3, horizon)
+        times = np.arange(len(rewards))
+        to_go = [gamma ** np.arange(len(rewards) - t) @ rewards[t:] for t in times]
+        advantages = np.array(to_go) - baseline.values(observations, times)
+        terms.append(scores.T @ (advantages * gamma**times if kind is GPOMDP else advantages))
+    estimate = fastpg.policy_gradient(env, double, weights, estimator, **settings)
+    close(estimate.gradient, np.mean(terms, axis=0))
+    close(estimate.standard_error, np.std(terms, axis=0, ddof=1) / np.sqrt(5))
+    if COMPILED:
+        settings["n_trajectories"] = N
+        errors = [
+            fastpg.policy_gradient(env, double, weights, kind(gamma, name), **settings).standard_error
+            for name in ("network", "none")
+        ]
+        assert np.linalg.norm(errors[0]) < 0.5 * np.linalg.norm(errors[1])
 
 
 def test_float32_is_close_to_float64_and_bitwise_the_same_on_two_threads(env, double, weights):
@@ -221,6 +251,9 @@ def test_bad_input_is_named(env):
     with pytest.raises(ValueError, match="log_std='free'"):
         fastpg.GaussianMLP.for_env(fastpg.make("Pendulum-v1"), log_std="free")
     policy = fastpg.SoftmaxMLP.for_env(env)
+    linear = fastpg.SoftmaxLinear.for_env(env)
+    with pytest.raises(ValueError, match="baseline='network': for neural policies"):
+        fastpg.policy_gradient(env, linear, np.zeros(10), GPOMDP(baseline="network"), n_trajectories=2)
     with pytest.raises(ValueError, match="theta: has shape"):
         fastpg.policy_gradient(env, policy, np.zeros(3), n_trajectories=2)
     with pytest.raises(ValueError, match="observations of another length"):

@@ -8,7 +8,8 @@ rewards-to-go ρ_t = Σ_{k≥t} γ^{k-t} r_k of the pilot batch:
 - **time**: one for each time step, the mean over the trajectories that are not over;
 - **value**: a linear state-value function, of (o, o², τ, τ², τ³, 1) with the observation o and τ = t / T
   (Duan, Chen, Houthooft, Schulman & Abbeel 2016, "Benchmarking deep reinforcement learning for continuous
-  control", §6), or where the observation is an integer, a value for each.
+  control", §6), or where the observation is an integer, a value for each;
+- **network**: a multilayer perceptron of (o, τ), for neural policies (`fastpg.estimators.value_network`).
 """
 
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.environment import observation_length, observation_shape
+from fastpg.estimators.value_network import fit_network
+from fastpg.scores import is_neural
 from fastpg.tables import lookup
 
-BASELINES = ("none", "mean", "time", "value")
+BASELINES = ("none", "mean", "time", "value", "network")
 
 
 class Constant(NamedTuple):
@@ -74,8 +77,13 @@ def fit(kind: str, problem: Any, discount: float) -> Any:
     shape = observation_shape(problem.env)
     if kind == "value" and len(shape) > 1:
         raise ValueError(f"baseline='value': is linear in vectors; observations have the shape {shape}")
+    if kind == "network" and not is_neural(problem.policy):
+        name = type(problem.policy).__name__
+        raise ValueError(f"baseline='network': for neural policies, not a {name}; 'value' is linear")
     batch = problem.pilot()
     alive, to_go = batch.alive, batch.rewards_to_go(discount)
+    if kind == "network":
+        return fit_network(batch, to_go, problem.horizon, problem.policy.network.dtype, problem.seed)
     if kind == "mean":
         return Constant(float(to_go[alive].mean()))
     if kind == "time":

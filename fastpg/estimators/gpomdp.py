@@ -116,6 +116,10 @@ class CausalTerms(Terms):
         """Return what is to be recorded of a step: C_t + γ^t V_t, and γ^t."""
         return trace.earned + trace.weight * self.baseline.value(observation, time), trace.weight
 
+    def with_value(self, mark, value):
+        """Return the mark with V_t that was not known when it was recorded."""
+        return mark[0] + mark[1] * value, mark[1]
+
     def latest(self, trace):
         """Return what the last step needs to know: nothing."""
         return 0.0, 0.0
@@ -156,6 +160,10 @@ class EligibilityTerms(Terms):
     def mark(self, trace, observation, time):
         """Return what is to be recorded of a step: what was earned before, and V_t."""
         return trace.total, self.baseline.value(observation, time)
+
+    def with_value(self, mark, value):
+        """Return the mark with V_t that was not known when it was recorded."""
+        return mark[0], mark[1] + value
 
     def latest(self, trace):
         """Return what the last step needs to know: all that was earned, and that nothing follows."""
@@ -210,8 +218,9 @@ class GPOMDP(_RewardsToGo):
     """``∇J(θ) ≈ (1/N) Σ_i Σ_t γ^t ∇log π_θ(a_it | s_it) (Σ_{k≥t} γ^{k-t} r_ik - V_it)``.
 
     The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
-    "none" (V = 0), "mean" (one number), "time" (one for each step) or "value" (a linear function of state
-    and time), fitted on a pilot batch; all are unbiased, see the derivation at the top of this module.
+    "none" (V = 0), "mean" (one number), "time" (one for each step), "value" (a linear function of state and
+    time) or "network" (a neural one, for neural policies), fitted on a pilot batch; all are unbiased, see the
+    derivation at the top of this module.
     `entropy` is the coefficient β of a bonus (`fastpg.estimators.entropy`).
     """
 

@@ -58,6 +58,10 @@ class WeightedTerms(NamedTuple):
         """Return what is to be recorded of a step."""
         return self.of.mark(trace.of, observation, time)
 
+    def with_value(self, mark, value):
+        """Return the mark with a value in it."""
+        return self.of.with_value(mark, value)
+
     def latest(self, trace):
         """Return what the last step needs to know."""
         return self.of.latest(trace.of)

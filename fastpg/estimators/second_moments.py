@@ -67,6 +67,10 @@ class WeightedOuterProducts(OuterProducts):
         """Return what is to be recorded of a step."""
         return self.of.mark(trace, observation, time)
 
+    def with_value(self, mark, value):
+        """Return the mark with a value in it."""
+        return self.of.with_value(mark, value)
+
     def latest(self, trace):
         """Return what the last step needs to know."""
         return self.of.latest(trace)

@@ -54,18 +54,17 @@ def _(x):
 @outline
 def _activate(z, bias, activation):
     widest_vectors()
+    zero = bias.dtype.type(0.0)
     for i in range(z.shape[0]):
-        row = z[i]
         if activation == TANH:
-            for j in range(len(bias)):
-                row[j] = _tanh(row[j] + bias[j])
+            for j in range(z.shape[1]):
+                z[i, j] = _tanh(z[i, j] + bias[j])
         elif activation == RELU:
-            zero = bias.dtype.type(0.0)
-            for j in range(len(bias)):
-                row[j] = max(row[j] + bias[j], zero)
+            for j in range(z.shape[1]):
+                z[i, j] = max(z[i, j] + bias[j], zero)
         else:
-            for j in range(len(bias)):
-                row[j] += bias[j]
+            for j in range(z.shape[1]):
+                z[i, j] += bias[j]
 
 
 @outline
@@ -87,9 +86,8 @@ def _add_columns(total, d, first, last):
     for j in range(len(total)):
         total[j] = d[first, j]
     for i in range(first + 1, last):
-        row = d[i]
         for j in range(len(total)):
-            total[j] += row[j]
+            total[j] += d[i, j]
 
 
 @compiled_form(activate)

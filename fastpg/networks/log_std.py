@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastpg.dispatch import apart
 from fastpg.networks.activations import add_columns
 from fastpg.networks.mlp import MLP
 
@@ -77,6 +78,7 @@ class WithLogStd(NamedTuple):
         """How many of θ's numbers are the network's."""
         return len(theta) - len(self.log_std) if self.kind == LEARNED else len(theta)
 
+    @apart
     def forward(self, theta, x, work):
         """Return μ and log σ, shape (B, 2m), a view into `work`."""
         m, n = len(self.log_std), self._split(theta)
@@ -106,10 +108,12 @@ class WithLogStd(NamedTuple):
                 own[i, k] = d_outputs[i, k]
         return own
 
+    @apart
     def propagate(self, theta, work, d_outputs):
         """Leave the derivatives by the hidden layers' z in `work`, after `forward`."""
         self.means.propagate(theta[: self._split(theta)], work[:3], self._own(work, d_outputs))
 
+    @apart
     def collect(self, x, work, d_outputs, first, last, gradient):
         """Overwrite `gradient` with the part of rows first to last - 1, after `propagate`."""
         m, n = len(self.log_std), self._split(gradient)
@@ -119,6 +123,7 @@ class WithLogStd(NamedTuple):
         if self.kind == LEARNED:
             add_columns(gradient[n:], d_outputs[:, m:], first, last)
 
+    @apart
     def tangent(self, theta, x, work, direction):
         """Return the derivative of the outputs along a direction of θ, after `forward`: (B, 2m)."""
         m, n = len(self.log_std), self._split(theta)

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg.arguments import check_integer
+from fastpg.dispatch import apart
 from fastpg.networks.activations import (
     ACTIVATIONS,
     IDENTITY,
@@ -139,6 +140,7 @@ class MLP(NamedTuple):
         layers, derivatives = np.empty(batch * total, theta.dtype), np.empty(batch * total, theta.dtype)
         return layers, derivatives, np.empty(2 * batch * widest, theta.dtype)
 
+    @apart
     def forward(self, theta, x, work):
         """Return the outputs, shape (B, n_outputs), a view into `work`, which also keeps all other layers."""
         batch = len(x)
@@ -161,6 +163,7 @@ class MLP(NamedTuple):
         self.propagate(theta, work, d_outputs)
         self.collect(x, work, d_outputs, 0, len(x), gradient)
 
+    @apart
     def propagate(self, theta, work, d_outputs):
         """Leave the derivatives by the hidden layers' z in `work`, after `forward`."""
         layers, derivatives, _ = work
@@ -180,6 +183,7 @@ class MLP(NamedTuple):
             above = below
             at -= (self.sizes[k - 2] + 1) * n
 
+    @apart
     def collect(self, x, work, d_outputs, first, last, gradient):
         """Overwrite `gradient` with the part of rows first to last - 1, after `propagate`."""
         layers, derivatives, _ = work
@@ -198,6 +202,7 @@ class MLP(NamedTuple):
             place += batch * m
             at += (n + 1) * m
 
+    @apart
     def tangent(self, theta, x, work, direction):
         """Return the derivative of the outputs along a direction of θ, after `forward`."""
         return self.tangent_from(theta, x, work[2][:0].reshape((0, self.sizes[0])), work, direction)

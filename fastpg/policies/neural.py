@@ -12,7 +12,7 @@ from numba import types
 
 from fastpg.dispatch import compiled_form
 from fastpg.neural_lanes import Rows
-from fastpg.neural_scores import neural_score, score_memory
+from fastpg.neural_scores import gather, gathered_score, score_memory
 
 
 def outputs_at(network, theta, observation):
@@ -84,13 +84,17 @@ class Neural:
         """Return the network's outputs of a batch, shape (B, n_outputs), in `work`."""
         return self.network.forward(theta, x, work)
 
-    def score_memory(self, theta, observation, horizon):
-        """Return the memory that `neural_score` needs."""
-        return score_memory(self, theta, observation, horizon)
+    def score_memory(self, theta, accumulator, observation, horizon):
+        """Return the memory that `gather` needs."""
+        return score_memory(self, theta, accumulator, observation, horizon)
 
-    def neural_score(self, theta, accumulator, trajectory, record, lane, horizon, observation):
-        """Return the score of a recorded trajectory: see `fastpg.neural_scores`."""
-        return neural_score(self, theta, accumulator, trajectory, record, lane, horizon, observation)
+    def gather(self, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
+        """Make the scores of trajectories that have finished: see `fastpg.neural_scores`."""
+        gather(self, theta, accumulator, memory, n_lanes, like, record, horizon, observation)
+
+    def gathered_score(self, theta, accumulator, trajectory, record, lane, horizon, observation):
+        """Return the score of a finished trajectory: see `fastpg.neural_scores`."""
+        return gathered_score(self, theta, accumulator, trajectory, record, lane, horizon, observation)
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
