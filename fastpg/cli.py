@@ -21,6 +21,7 @@ from fastpg.environment import parameters_of
 from fastpg.optimizers import NaturalGradient, learning_rate_at
 from fastpg.runs import check_output, has_default_parameters, id_of
 from fastpg.scores import is_neural
+from fastpg.training import default_optimizer
 
 try:
     import typer
@@ -236,6 +237,8 @@ def train(
             environment = _make(env, param)
             known = settings_for(environment, None if algorithm is None else algorithm.value)
             chosen = _policy(environment, known.policy, policy, hidden)
+            if policy is Policy.mlp and algorithm is None:  # what is known is known of another policy
+                known = known._replace(estimator=None, optimizer=default_optimizer(chosen))
             updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
             rates = learning_rate, final_learning_rate, updates
         if resume is None and algorithm is not None:

@@ -93,7 +93,7 @@ def train(
     n_trajectories : int
         N, trajectories an update, at least 1; 1000 unless given.
     optimizer : SGD, Momentum, Adam or NaturalGradient, optional
-        ``Adam()`` unless given; or anything with their two methods.
+        ``Adam()`` unless given, ``Adam(0.01)`` for a neural policy; or anything with their two methods.
     algorithm : PPO, A2C or TRPO, optional
         An actor-critic algorithm in place of the gradient of whole trajectories: an update is a segment of
         steps and what the algorithm makes of it, and `policy` is a neural one. It has settings in place of
@@ -185,7 +185,7 @@ def train(
         if resume is None:
             if estimator is None:
                 estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
-            optimizer = Adam() if optimizer is None else optimizer
+            optimizer = default_optimizer(policy) if optimizer is None else optimizer
             check_optimizer(optimizer)
             if theta is None:
                 theta = policy.initial(settings["seed"]) if is_neural(policy) else policy.initial()
@@ -229,6 +229,11 @@ def train(
         error.run = so_far()  # type: ignore[attr-defined]
         raise
     return so_far()
+
+
+def default_optimizer(policy: Any) -> Adam:
+    """Return the optimizer that a policy is trained with unless another is given."""
+    return Adam(0.01) if is_neural(policy) else Adam()
 
 
 class _GradientSteps:

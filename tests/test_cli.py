@@ -54,6 +54,7 @@ def test_policy_is_a_network_of_that_size(tmp_path):
     assert result.exit_code == 0, result.output
     run = fastpg.load(tmp_path / "run")
     assert run.policy == fastpg.SoftmaxMLP.for_env(run.env, (16, 12))
+    assert run.optimizer == fastpg.Adam(0.01)
     for wrong in (
         ["--hidden", "8"],
         ["--policy", "mlp", "--hidden", "8,x"],

@@ -189,7 +189,7 @@ class _RewardsToGo(NamedTuple):
 
     def check(self, n_trajectories):
         """Raise ValueError or TypeError unless the options are allowed."""
-        check_baseline(self.baseline, BASELINES)
+        check_baseline(self.baseline, (*BASELINES, "network"))
         check_discount(self.discount)
         check_number("entropy", self.entropy)
 
