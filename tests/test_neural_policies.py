@@ -160,7 +160,7 @@ def test_baseline_that_is_a_network(env, double, weights, kind):
             fastpg.policy_gradient(env, double, weights, kind(gamma, name), **settings).standard_error
             for name in ("network", "none")
         ]
-        assert np.linalg.norm(errors[0]) < 0.5 * np.linalg.norm(errors[1])
+        assert np.linalg.norm(errors[0]) < 0.6 * np.linalg.norm(errors[1])
 
 
 def test_float32_is_close_to_float64_and_bitwise_the_same_on_two_threads(env, double, weights):
