@@ -84,7 +84,13 @@ _KNOWN = {
     "LinearQuadratic-v0": _Known(optimizer=NaturalGradient(0.05), n_updates=200),
     **dict.fromkeys(
         _MINATAR_IDS,
-        _Known(estimator=RewardToGo(0.97, "time", 0.01), optimizer=Adam(0.001), n_updates=200, horizon=1000),
+        _Known(
+            estimator=RewardToGo(0.97, "time", 0.01),
+            optimizer=Adam(0.001),
+            n_updates=200,
+            n_trajectories=200,
+            horizon=1000,
+        ),
     ),
     # Within 200 steps no random trajectory reaches the top, within 1000 one of two thousand does.
     "MountainCar-v0": _Known(
