@@ -32,6 +32,7 @@ from fastpg.lane_memory import (
     for_each_lane,
     keep_apart,
     lanes_for,
+    last_flag,
     leaf_types,
     leaves_of,
     put,
@@ -50,6 +51,8 @@ _LANES_A_THREAD = 2048  # fewer are done before another thread has woken up
 
 
 TERMINATED, TRUNCATED, BEGUN = 1, 2, 4  # the bits of an outcome
+_EACH = np.uint64(0x0101010101010101)  # the lowest bit of eight bytes
+_EIGHT_BEGUN, _BYTE, _ONE = np.uint64(BEGUN * 0x0101010101010101), np.uint64(255), np.uint64(1)
 
 
 class Seat(NamedTuple):
@@ -125,13 +128,14 @@ class Keep(NamedTuple):
     keys: np.ndarray
     numbers: np.ndarray  # of the next episode
     over: np.ndarray  # whose episode has ended
+    over_by_eight: np.ndarray  # the same memory
     outcomes: np.ndarray  # a byte each: TERMINATED | TRUNCATED, or BEGUN
-    outcomes_by_eight: np.ndarray  # the same memory
+    outcomes_by_eight: np.ndarray
     kinds: np.ndarray  # of the numbers in a state
 
 
 class Output(NamedTuple):
-    """What comes out of a step, for each environment."""
+    """What comes out of a step, for each environment; the last two a byte each, by eight."""
 
     observations: np.ndarray
     final_observations: np.ndarray  # of who has ended, if the last step of an episode begins the next
@@ -184,7 +188,7 @@ def _drive_lanes(parcel, chunk):
         unpack(parcel)
     )
     # By name, once: every access to an array within a tuple counts a reference.
-    keys, numbers, over, outcomes, eights, _ = keep
+    keys, numbers, over, over_by_eight, outcomes, outcomes_by_eight, _ = keep
     observations, final, rewards, terminated, truncated = output
     memory = all_memory[chunk]
     first = chunk * lanes
@@ -196,10 +200,6 @@ def _drive_lanes(parcel, chunk):
         )
         for lane in range(n_lanes):
             write_observation(observations, first + lane, take(memory, lane, like).observation)
-        for i in range(first, first + n_lanes):
-            terminated[i] = outcomes[i] & TERMINATED
-            truncated[i] = (outcomes[i] & TRUNCATED) >> 1
-            over[i] = terminated[i] | truncated[i]
     else:
         for lane in range(n_lanes):
             begins = restart[first + lane]
@@ -208,13 +208,18 @@ def _drive_lanes(parcel, chunk):
             # A state may have been set from outside.
             observation = as_observation(env.observe(take(memory, lane, like).state))
             write_observation(observations, first + lane, observation)
-    for eight in range(n_lanes >> 3):
-        if eights[(first >> 3) + eight] == 0:
-            continue
-        for lane in range(8 * eight, 8 * eight + 8):
-            i = first + lane
-            if (outcomes[i] == 0) | ((outcomes[i] != BEGUN) & (not same_step)):
-                continue
+    for eight in range(n_lanes >> 3):  # at a glance
+        word = (first >> 3) + eight
+        bits = outcomes_by_eight[word]
+        if stepping:
+            terminated[word] = bits & _EACH
+            truncated[word] = (bits >> _ONE) & _EACH
+            over_by_eight[word] = (bits | (bits >> _ONE)) & _EACH
+        starting = bits if same_step else bits & _EIGHT_BEGUN
+        while starting != 0:
+            position = last_flag(starting)
+            starting &= ~(_BYTE << np.uint64(8 * position))
+            lane, i = 8 * eight + position, 8 * word + position
             if outcomes[i] != BEGUN:
                 write_observation(final, i, take(memory, lane, like).observation)
             _put_at_start(env, memory, lane, keys[i], numbers[i], like)
@@ -317,11 +322,12 @@ class Simulator:
         most = numba.get_num_threads()
         threads = min(threads or most, most, max(1, size // _LANES_A_THREAD))
         self._threads = None if threads == most > 1 else threads  # None: as Numba is set
-        outcomes = np.zeros(size, np.uint8)
+        outcomes, over = np.zeros(size, np.uint8), np.ones(size, np.bool_)
         self._keep = Keep(
             np.zeros(size, np.uint64),
             np.arange(size, dtype=np.int64),
-            np.ones(size, np.bool_),
+            over,
+            over.view(np.uint64),
             outcomes,
             outcomes.view(np.uint64),
             np.full(
@@ -387,13 +393,10 @@ class Simulator:
         n, size = self.n, self._size
         shape = size, *self.observation_shape
         observations = np.empty(shape, self._dtype)
-        output = Output(
-            observations,
-            np.empty(shape, self._dtype) if self.same_step else observations,
-            np.empty(size),
-            np.empty(size, np.bool_),
-            np.empty(size, np.bool_),
-        )
+        final = np.empty(shape, self._dtype) if self.same_step else observations
+        rewards, terminated, truncated = np.empty(size), np.empty(size, np.bool_), np.empty(size, np.bool_)
+        by_eight = terminated.view(np.uint64), truncated.view(np.uint64)
+        output = Output(observations, final, rewards, *by_eight)
         arguments = (
             *(self._env, self._like_action, self._memory, self._lanes, self._keep, output),
             *(actions, self._bounds, restart, stepping, self.same_step, self.horizon),
@@ -405,7 +408,8 @@ class Simulator:
                 raise
         if not allowed:
             return None
-        return output if n == size else [array[:n] for array in output]
+        results = observations, final, rewards, terminated, truncated
+        return results if n == size else [array[:n] for array in results]
 
     def _run(self, arguments):
         if self._threads == 1:  # no parallel region: faster, and safe after a fork
