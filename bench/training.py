@@ -1,4 +1,4 @@
-"""What the defaults reach: ``python -m bench.training [--seeds 10] [env ...] [--markdown FILE]``.
+"""What the defaults reach: ``python -m bench.training [--algorithm ppo] [env ...] [--markdown FILE]``.
 
 Trains with the settings of `fastpg.defaults` for ten seeds, as ``fastpg train ENV`` does, and plays the
 policies in Gymnasium's own environment, with its start states and its time limit (in fastpg's where
@@ -24,7 +24,7 @@ import numpy as np
 
 import fastpg
 from bench.measuring import conditions
-from fastpg.defaults import settings_for
+from fastpg.defaults import ALGORITHMS, settings_for
 from fastpg.interop.gymnasium import play
 
 EPISODES = 100
@@ -145,14 +145,14 @@ def threshold_of(env: Any) -> float | None:
     return gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
 
 
-def measured(id: str, n_seeds: int) -> Result:
+def measured(id: str, n_seeds: int, algorithm: str | None = None) -> Result:
     """Train and evaluate in an environment."""
     env = fastpg.make(id)
-    settings = settings_for(env)
-    fastpg.train(env, n_updates=2)  # compiles
+    settings = settings_for(env, algorithm)
+    fastpg.train(env, n_updates=2, algorithm=algorithm)  # compiles
     outcomes = []
     for seed in range(n_seeds):
-        run = fastpg.train(env, seed=seed)
+        run = fastpg.train(env, seed=seed, algorithm=algorithm)
         episodes, evaluate = evaluator(env, id, run.horizon)
         evaluation = evaluate(settings.policy, run.theta, seed=seed)
         mode = evaluate(settings.policy, run.theta, seed=seed, deterministic=True)
@@ -173,7 +173,7 @@ def measured(id: str, n_seeds: int) -> Result:
         id,
         described(run.policy),
         call(run.estimator),
-        call(run.optimizer),
+        "Adam" if run.optimizer is None else call(run.optimizer),  # an algorithm's own
         run.n_trajectories,
         run.horizon,
         episodes,
@@ -213,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("env", nargs="*", help="all unless given")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--algorithm", choices=list(ALGORITHMS), help="of these, in place of an estimator")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every seed")
     parser.add_argument("--add", action="store_true", help="keep the other environments of the JSON file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the table")
@@ -226,7 +227,7 @@ def main() -> None:
     kept = arguments.json if arguments.add and arguments.json and arguments.json.exists() else None
     results = {} if kept is None else {result.id: result for result in read(kept)}
     for id in arguments.env or fastpg.registry:
-        results[id] = measured(id, arguments.seeds)
+        results[id] = measured(id, arguments.seeds, arguments.algorithm)
         facts["load at end"] = conditions()["load at start"]
         rows = [results[id] for id in fastpg.registry if id in results]
         text = report(facts, rows, arguments.seeds)

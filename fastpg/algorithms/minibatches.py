@@ -23,9 +23,11 @@ import numpy as np
 from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, in_parallel, inline, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import compiled_form, in_parallel, inline, inner, outline, pack, plain_kernel, unpack
+from fastpg.lane_memory import allocate, for_each_lane, lane_count, put, take, widest_vectors
+from fastpg.neural_lanes import row_at
 from fastpg.random import seed_key, trajectory_rng, uniform
-from fastpg.segments import parameters_at, workspace_at, workspaces
+from fastpg.segments import workspace_at, workspaces
 from fastpg.simd import exp
 from fastpg.stepping import action_at
 
@@ -117,26 +119,67 @@ def _gather(observations, order, start, n, inputs):
             inputs[b, f] = observations[row, f]
 
 
+class Row(NamedTuple):
+    """What a lane holds: a row of a minibatch, and what becomes of it."""
+
+    outputs: Any  # of the policy
+    action: Any
+    log_prob: float  # under the policy that acted
+    advantage: float
+    slopes: Any  # the derivatives of the objective by the outputs
+    kl: float
+    entropy: float
+    clipped: float
+
+
+@inner
+def _slopes_in_lane(lane, policy, surrogate, entropy_weight, scale, memory, like):
+    row = take(memory, lane, like)
+    outputs, action = row.outputs, row.action
+    unseen = vectors.nothing()  # the observation, which the outputs stand for
+    log_ratio = policy.log_prob(outputs, unseen, action) - row.log_prob
+    slope, clipped = surrogate.slope(log_ratio, row.advantage)
+    factor = vectors.scale(policy.factor(outputs, unseen, action), slope * scale, 0.0)
+    entropy_factor = vectors.scale(policy.entropy_factor(outputs, unseen), entropy_weight * scale, 0.0)
+    slopes = vectors.add(factor, entropy_factor)
+    kl, entropy = exp(log_ratio) - 1.0 - log_ratio, policy.entropy(outputs, unseen)
+    after = Row(outputs, action, row.log_prob, row.advantage, slopes, kl, entropy, 1.0 if clipped else 0.0)
+    put(memory, lane, after, like)
+
+
+@outline
+def slopes_in_lanes(policy, surrogate, entropy_weight, scale, memory, n_lanes, like):
+    """Differentiate the objective in the first `n_lanes` lanes."""
+    widest_vectors()
+    for_each_lane(_slopes_in_lane, n_lanes, (policy, surrogate, entropy_weight, scale, memory, like))
+
+
 @inline
 def _policy_slopes(
     policy, like_action, surrogate, weights, batch, order, start, n, scale, outputs, slopes, sums
 ):
-    """Write the derivatives of the objective with respect to the policy's outputs."""
+    """Write the derivatives of the objective by the policy's outputs, as many rows at a time as lanes."""
     _, actions, log_probs, advantages, _, _ = batch
-    width = len(policy.row())
-    unseen = vectors.nothing()  # the observation, which the outputs stand for
-    for b in range(n):
-        row = order[start + b]
-        given = parameters_at(policy, outputs, outputs, b)
-        action = action_at(actions, row, like_action)
-        log_ratio = policy.log_prob(given, unseen, action) - log_probs[row]
-        slope, clipped = surrogate.slope(log_ratio, advantages[row])
-        factor = vectors.scale(policy.factor(given, unseen, action), slope * scale, 0.0)
-        entropy_factor = vectors.scale(policy.entropy_factor(given, unseen), weights.entropy * scale, 0.0)
-        vectors.store(slopes, b * width, vectors.add(factor, entropy_factor))
-        sums[0] += exp(log_ratio) - 1.0 - log_ratio
-        sums[1] += policy.entropy(given, unseen)
-        sums[2] += 1.0 if clipped else 0.0
+    like_outputs = policy.row()
+    width = len(like_outputs)
+    like = Row(like_outputs, like_action, 0.0, 0.0, like_outputs, 0.0, 0.0, 0.0)
+    memory = allocate(like)
+    lanes = lane_count(like)
+    for first in range(0, n, lanes):
+        n_lanes = min(lanes, n - first)
+        for lane in range(n_lanes):
+            k = order[start + first + lane]
+            given = row_at(outputs, first + lane, like_outputs)
+            action, log_prob, advantage = action_at(actions, k, like_action), log_probs[k], advantages[k]
+            row = Row(given, action, log_prob * 1.0, advantage * 1.0, like_outputs, 0.0, 0.0, 0.0)
+            put(memory, lane, row, like)
+        slopes_in_lanes(policy, surrogate, weights.entropy, scale, memory, n_lanes, like)
+        for lane in range(n_lanes):
+            row = take(memory, lane, like)
+            vectors.store(slopes, (first + lane) * width, row.slopes)
+            sums[0] += row.kl
+            sums[1] += row.entropy
+            sums[2] += row.clipped
 
 
 @inline
