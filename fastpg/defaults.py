@@ -66,6 +66,7 @@ def _mlp(hidden=(64, 64), activation="tanh", **options):
 
 
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
+_FALLING: Any = LinearSchedule(3e-3, 3e-4, 40)
 
 _MINATAR_IDS = "MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"
 
@@ -132,17 +133,17 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
         ),
         **dict.fromkeys(_MINATAR_IDS, _MINATAR),
         "Pendulum-v1": _Known(
-            _mlp(),
+            _mlp((32, 32)),
             algorithm=PPO(
                 n_envs=32,
                 n_steps=200,
-                epochs=8,
+                epochs=16,
                 minibatch=400,
-                learning_rate=LinearSchedule(2e-3, 2e-4, 100),
+                learning_rate=_FALLING,
                 discount=0.97,
                 reward_scale=0.05,
             ),
-            n_updates=100,
+            n_updates=40,
         ),
     },
     "a2c": {},
