@@ -365,6 +365,14 @@ def cos_turns(x):
     return y * fma(q, z, 6.283185307179586)
 
 
+@exact
+def sin_cos_near(r):
+    """Sine and cosine for |r| <= pi/4, errors below 1 ULP and a half."""
+    r = np.float64(r)
+    deficit, w, q, z2 = _polynomials(r)
+    return r - deficit, fma(q, z2, w)
+
+
 # floor(2**1216 * 2/pi) in hexadecimal, from mpmath at 450 digits.
 _TWO_OVER_PI_BITS = int(
     "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921c"

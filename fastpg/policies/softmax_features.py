@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import feature_sums, linear_forms, vectors
+from fastpg import feature_sums, linear_forms, short_features, vectors
+from fastpg.policies.softmax_few_features import SoftmaxFewFeatures
 from fastpg.policies.spaces import check_discrete_actions, check_observations
 from fastpg.random import categorical
 
@@ -20,7 +21,7 @@ class SoftmaxFeatures(NamedTuple):
 
     The methods are compiled into the estimators; called from ordinary Python they take and return NumPy
     arrays, and observations and actions may have batch axes in front. θ may be of any length: trajectories
-    are recorded and scored when they are complete (`factor` and `spread`).
+    are recorded and scored when they are complete (`factor` and `spread`), unless there are few features.
 
     Source: Sutton & Barto, *Reinforcement Learning* (2nd ed. 2018), §13.1 and exercise 13.3.
     """
@@ -56,6 +57,14 @@ class SoftmaxFeatures(NamedTuple):
     def initial(self) -> np.ndarray:
         """Return θ = 0, the uniform policy: float64, shape (n_parameters,)."""
         return np.zeros(self.n_parameters)
+
+    def in_lanes(self):
+        """Return the policy as estimators compile it: `SoftmaxFewFeatures` where that is faster."""
+        shape = short_features.shape_of(self.features)
+        carried = (self.n_actions - 1) * self.features.n_features
+        if shape is None or carried > short_features.MAX_CARRIED:
+            return self
+        return SoftmaxFewFeatures(self.features, self.actions, shape)
 
     def logits(self, theta, observation):
         """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
