@@ -251,7 +251,7 @@ def _(array, starts, features, steps):
             factor = vectors.load(steps.factors, step * len(steps.factor), steps.factor)
             errors = vectors.with_balance(factor)
             n = _add_tiles(array, starts, n, features, seen, errors, len(errors))
-        return moments.Sparse(array, starts, n, 1)
+        return moments.Sparse(array, starts, n, 1, ())
 
     def products(array, starts, features, steps):
         m = len(steps.factor)
@@ -288,7 +288,7 @@ def _(array, starts, features, steps, log_std, log_std_features):
         for k in range(len(array) - learned, len(array)):
             starts[n] = k
             n += 1
-        return moments.Sparse(array, starts, n, 1)
+        return moments.Sparse(array, starts, n, 1, ())
 
     def products(array, starts, features, steps, log_std, log_std_features):
         _add_products(packs.address_of(array), features, steps, rows * len(log_std))

@@ -3,15 +3,19 @@
 A score is a short vector (`fastpg.vectors`), a long array, or `Sparse`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, inner, outline
+<<<<<<< HEAD
 from fastpg.lane_memory import widest_vectors
 from fastpg.vectors import accumulate, multiply, scale, section, squares, store
+=======
+from fastpg.vectors import accumulate, load, multiply, scale, section, squares, store, zeros_like
+>>>>>>> 29c7b77 (Sections of sparse scores are added as vectors, without asking whether they are zero)
 
 
 class Queue(NamedTuple):
@@ -50,6 +54,7 @@ class Sparse(NamedTuple):
     starts: np.ndarray  # of the sections
     n_sections: int
     width: int  # of each
+    like: Any = ()  # a vector, as long as sections usually are, for its type
 
 
 def add_moments(sums, x, factor):
@@ -121,14 +126,18 @@ def _(x):
     return lambda x: len(x)
 
 
-def _add_moments_of_vector(sums, x, factor):
-    n = len(x)
+@inner
+def _add_section(sums, start, n, x, factor):
     square = squares(x)
-    accumulate(sums, 0, x, 1.0)
-    accumulate(sums, n, x, factor)
-    accumulate(sums, 2 * n, square, 1.0)
-    accumulate(sums, 3 * n, square, factor)
-    accumulate(sums, 4 * n, square, factor * factor)
+    accumulate(sums, start, x, 1.0)
+    accumulate(sums, start + n, x, factor)
+    accumulate(sums, start + 2 * n, square, 1.0)
+    accumulate(sums, start + 3 * n, square, factor)
+    accumulate(sums, start + 4 * n, square, factor * factor)
+
+
+def _add_moments_of_vector(sums, x, factor):
+    _add_section(sums, 0, len(x), x, factor)
 
 
 def _add_moments_of_sparse(sums, x, factor):
@@ -144,6 +153,21 @@ def _add_moments_of_sparse(sums, x, factor):
                 sums[3 * n + i] += square * factor
                 sums[4 * n + i] += square * factor * factor
                 x.values[i] = 0.0
+
+
+def _add_moments_of_sections(sums, x, factor):
+    if x.width != len(x.like):
+        _numbers_of_sparse(sums, x, factor)
+        return
+    # Never asked whether it is zero: half of them are, and guessing wrong takes longer than adding.
+    n = len(x.values)
+    for k in range(x.n_sections):
+        values = load(x.values, x.starts[k], x.like)
+        _add_section(sums, x.starts[k], n, values, factor)
+        store(x.values, x.starts[k], zeros_like(values))
+
+
+_numbers_of_sparse = outline(_add_moments_of_sparse)
 
 
 def _add_powers_of_vector(sums, x, weight):
@@ -248,6 +272,7 @@ def _add_moments_of_array(sums, x, factor):
 def _(sums, x, factor):
     if isinstance(x, types.Array):
         return _add_moments_of_array
+<<<<<<< HEAD
     if _is_queued(x):
         return lambda sums, x, factor: _wait(sums, x, factor, _MOMENTS)
     sparse = getattr(x, "instance_class", None) is Sparse
@@ -326,3 +351,8 @@ def _(queue):
             _flush(queue)
 
     return flush
+=======
+    if getattr(x, "instance_class", None) is not Sparse:
+        return _add_moments_of_vector
+    return _add_moments_of_sections if len(x[Sparse._fields.index("like")]) else _add_moments_of_sparse
+>>>>>>> 29c7b77 (Sections of sparse scores are added as vectors, without asking whether they are zero)

@@ -175,6 +175,8 @@ def _(typing, x, like):
 class Address(types.Type):
     """The type of the address of an array's first number."""
 
+    dtype = types.float64
+
 
 _ADDRESS = Address("address of float64")
 

@@ -208,7 +208,7 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         step = lane * horizon + time
         seen = vectors.load(observations, step * n, observation)
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
-    return moments.Sparse(score, starts, trajectory.time, width)
+    return moments.Sparse(score, starts, trajectory.time, width, trajectory.factor)
 
 
 def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
@@ -421,7 +421,7 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
             seen = vectors.load(observations, step * vectors.n_components(observation), observation)
             factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
             starts[time], width = policy.spread(score, seen, factor, 1.0)
-        return moments.Sparse(score, starts, trajectory.time, width)
+        return moments.Sparse(score, starts, trajectory.time, width, trajectory.factor)
 
     return recorded_score
 

@@ -69,10 +69,12 @@ KINDS = [
     ("CartPole-v1", RadialBasis((2, 2, 3, 2)), {}),
     ("CartPole-v1", TileCoding(2, 2), {}),
     ("CartPole-v1", Polynomial(1), {}),
+    ("MountainCar-v0", RadialBasis((2, 3), normalised=True), {}),  # carried rows of two actions
+    ("CartPole-v1", Fourier((2, 0, 1, 3)), {}),
 ]
 
 
-CASES = [(*kind, estimator) for kind, estimator in zip(KINDS, [REINFORCE(), WEIGHTED] * 4, strict=False)]
+CASES = [(*kind, estimator) for kind, estimator in zip(KINDS, [REINFORCE(), WEIGHTED] * 5, strict=False)]
 CASES += [(*KINDS[3], REINFORCE()), (*KINDS[6], WEIGHTED)]
 
 
@@ -80,7 +82,7 @@ CASES += [(*KINDS[3], REINFORCE()), (*KINDS[6], WEIGHTED)]
 def test_gradient_is_that_of_ordinary_python(id, features, options, estimator):
     """Of a few trajectories, step by step, with the same random numbers, by the definition."""
     env = fastpg.make(id)
-    kind = SoftmaxLinear if id == "CartPole-v1" else GaussianLinear
+    kind = GaussianLinear if id == "Pendulum-v1" else SoftmaxLinear
     policy = kind.for_env(env, features=features, **options)
     theta = policy.initial() + np.random.default_rng(7).normal(0.0, 0.1, policy.n_parameters)
     n, horizon = 5, 30 if COMPILED else 5
@@ -111,7 +113,7 @@ def test_gradient_is_that_of_ordinary_python(id, features, options, estimator):
 def test_entropy_factor_makes_the_derivative_of_the_entropy(id, features, options):
     """Central differences, to 1e-8."""
     env = fastpg.make(id)
-    kind = SoftmaxLinear if id == "CartPole-v1" else GaussianLinear
+    kind = GaussianLinear if id == "Pendulum-v1" else SoftmaxLinear
     policy = kind.for_env(env, features=features, **options)
     rng = np.random.default_rng(9)
     theta = rng.normal(0.0, 0.5, policy.n_parameters)
