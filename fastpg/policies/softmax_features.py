@@ -21,8 +21,8 @@ class SoftmaxFeatures(NamedTuple):
 
     The methods are compiled into the estimators; called from ordinary Python they take and return NumPy
     arrays, and observations and actions may have batch axes in front. θ may be of any length: trajectories
-    are recorded and scored when they are complete (`factor` and `spread`). Where there are few features, their
-    number is compiled in instead (`in_lanes`), and another one compiles anew.
+    are recorded and scored when they are complete (`factor` and `spread`). Where there are few features,
+    their number is compiled in instead (`in_lanes`), and another one compiles anew.
 
     Source: Sutton & Barto, *Reinforcement Learning* (2nd ed. 2018), §13.1 and exercise 13.3.
     """
