@@ -8,6 +8,7 @@ from test_gpomdp import MDP, THETA, Logistic, reward_to_go_expectation
 
 from fastpg import (
     GPOMDP,
+    REINFORCE,
     GaussianLinear,
     RewardToGo,
     SoftmaxLinear,
@@ -99,9 +100,12 @@ def with_bonus(policy, theta, beta):
 
 
 @needs_jit
-@pytest.mark.parametrize("baseline", ["none", "time", "value"])
-@pytest.mark.parametrize("tabular", [False, True])
-def test_gradient_is_that_of_the_objective_with_the_bonus(baseline, tabular):
+@pytest.mark.parametrize(
+    ("kind", "baseline", "tabular"),
+    [(GPOMDP, baseline, tabular) for baseline in ("none", "time", "value") for tabular in (False, True)]
+    + [(REINFORCE, "mean", False), (REINFORCE, "time", True)],
+)
+def test_gradient_is_that_of_the_objective_with_the_bonus(kind, baseline, tabular):
     """Of E[Σ γ^t (r_t + β H_t)], by central differences of the exact value; N = 400,000, 4.5 errors."""
     policy = SoftmaxTabular.for_env(MDP) if tabular else LogisticWithEntropy()
     theta = np.random.default_rng(1).normal(0.0, 0.7, policy.n_parameters) if tabular else THETA
@@ -112,7 +116,7 @@ def test_gradient_is_that_of_the_objective_with_the_bonus(baseline, tabular):
         return exact.policy_gradient(mdp, policy, theta, discount=gamma).expected_return
 
     truth = [(objective(theta + h * e) - objective(theta - h * e)) / (2 * h) for e in np.eye(len(theta))]
-    estimator = GPOMDP(gamma, baseline, entropy=beta)
+    estimator = kind(discount=gamma, baseline=baseline, entropy=beta)
     estimate = policy_gradient(MDP, policy, theta, estimator, n_trajectories=400_000, seed=5)
     assert (np.abs(estimate.gradient - truth) < 4.5 * estimate.standard_error).all()
     without = exact.policy_gradient(MDP, policy, theta, discount=gamma).gradient
@@ -164,6 +168,7 @@ def test_gaussian_bonus_widens():
     [
         (GPOMDP(entropy="0.1"), TypeError, "entropy='0.1': must be a number"),
         (GPOMDP(entropy=float("inf")), ValueError, "entropy=inf: must be finite"),
+        (REINFORCE("optimal", entropy=0.1), ValueError, "baseline='optimal': is for the return alone"),
         (RewardToGo(entropy=0.1), TypeError, "entropy=0.1: Logistic lacks entropy and entropy_score"),
     ],
 )

@@ -91,7 +91,7 @@ def test_bad_behaviour_policies_are_refused(env, policy, theta):
     def run(estimator, behavior):
         policy_gradient(env, policy, theta, estimator, n_trajectories=10, behavior=behavior)
 
-    with pytest.raises(ValueError, match="behavior: can be given with GPOMDP and RewardToGo only"):
+    with pytest.raises(ValueError, match="behavior: can be given with GPOMDP and RewardToGo"):
         run(REINFORCE(), theta)
     with pytest.raises(ValueError, match=r"behavior: has shape \(3,\), must have \(10,\)"):
         run(GPOMDP(), [1.0, 2.0, 3.0])

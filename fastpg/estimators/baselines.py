@@ -72,8 +72,11 @@ class LinearValue(NamedTuple):
         return vectors.affine(self.weights, features)[0] + tau * (a + tau * (b + tau * c))
 
 
-def fit(kind: str, problem: Any, discount: float) -> Any:
-    """Return the baseline of that kind, fitted on a pilot batch of the problem."""
+def fit(kind: str, problem: Any, discount: float, whole: bool = False) -> Any:
+    """Return the baseline of that kind, fitted on a pilot batch of the problem.
+
+    To the rewards-to-go, or if `whole` to the return of the whole trajectory.
+    """
     shape = observation_shape(problem.env)
     if kind == "value" and len(shape) > 1:
         raise ValueError(f"baseline='value': is linear in vectors; observations have the shape {shape}")
@@ -82,6 +85,8 @@ def fit(kind: str, problem: Any, discount: float) -> Any:
         raise ValueError(f"baseline='network': for neural policies, not a {name}; 'value' is linear")
     batch = problem.pilot()
     alive, to_go = batch.alive, batch.rewards_to_go(discount)
+    if whole:
+        to_go[:] = to_go[:, :1]
     if kind == "network":
         return fit_network(batch, to_go, problem.horizon, problem.policy.network.dtype, problem.seed)
     if kind == "mean":

@@ -35,7 +35,7 @@ from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
 from fastpg.estimators.baselines import BASELINES, Constant, fit
 from fastpg.estimators.entropy import bonus_for
-from fastpg.estimators.sums import COLUMNS, add_returns
+from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
 
 
 class CausalTrace(NamedTuple):
@@ -129,6 +129,23 @@ class CausalTerms(Terms):
         return trace.earned - mark[0], mark[1], later
 
 
+class WholeReturnTerms(CausalTerms):
+    """Accumulates Σ_t g_t (D - V_t), REINFORCE's terms with a baseline for each step, D with the bonus."""
+
+    __slots__ = ()
+
+    def acted(self, trace, score, policy, theta, observation, action, time):
+        """Return the trace after an action with this score."""
+        earned = trace.earned + trace.weight * self.bonus.level(policy, theta, observation)
+        past = vectors.add(trace.past, vectors.scale(score, self.baseline.value(observation, time), 0.0))
+        past = self.bonus.push(past, -trace.weight, policy, theta, observation)
+        return CausalTrace(vectors.add(trace.score, score), past, earned, trace.weight, trace.total)
+
+    def mark(self, trace, observation, time):
+        """Return what is to be recorded of a step: V_t, and γ^t."""
+        return self.baseline.value(observation, time), trace.weight
+
+
 class EligibilityTerms(Terms):
     """Accumulates RewardToGo's terms; compiled into the lanes."""
 
@@ -199,10 +216,7 @@ class _RewardsToGo(NamedTuple):
 
     def gradient(self, sums, n):
         """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
-        x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
-        if n == 1:
-            return x, np.full_like(x, np.nan)
-        return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
+        return mean_term(sums, n)
 
     def terms(self, sums, n):
         """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""

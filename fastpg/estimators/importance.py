@@ -90,7 +90,9 @@ class WeightedTerms(NamedTuple):
 def check_behavior(policy: Any, estimator: Any) -> None:
     """Raise unless trajectories of another θ can be weighted."""
     if not getattr(estimator, "complete_terms", False):
-        raise ValueError("behavior: can be given with GPOMDP and RewardToGo only")
+        raise ValueError(
+            "behavior: can be given with GPOMDP and RewardToGo, and REINFORCE with 'time' or 'value'"
+        )
     if not hasattr(policy, "log_prob"):
         raise TypeError(f"behavior: {type(policy).__name__} lacks log_prob")
 

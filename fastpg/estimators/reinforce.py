@@ -33,8 +33,14 @@ out, and it is unbiased for every N. With x_i = s_i (R_i - b_g) for i in g,
     Σx  = Σ_g (ΣsR - b_g Σs)_g
     Σx² = Σ_g (Σs²R² - 2b_g Σs²R + b_g² Σs²)_g.
 
-The standard errors of the last two treat the x_i as independent; the coefficients tie them together only
-in a term that vanishes as 1/N.
+**time** and **value**: a number b_t for each time step, or a function b(s_t, t), in Σ_t g_t (R - b_t) with
+g_t = ∇log π_θ(a_t | s_t). E[g_t b_t | s_t] = 0, so this too is unbiased. They are fitted to the returns of
+a pilot batch (`fastpg.estimators.baselines`), as is "mean" with an entropy bonus
+(`fastpg.estimators.entropy`), for which R is the return with the bonus, and a trajectory's term has
+β Σ_t γ^t ∇H_t besides.
+
+The standard errors of "mean" and "optimal" treat the x_i as independent; the coefficients tie them together
+only in a term that vanishes as 1/N.
 """
 
 import math
@@ -43,12 +49,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import moments, vectors
-from fastpg.arguments import check_baseline, check_discount
+from fastpg.arguments import check_baseline, check_discount, check_number
 from fastpg.dispatch import plain_kernel
-from fastpg.estimators.sums import COLUMNS, add_returns
+from fastpg.estimators.baselines import Constant, fit
+from fastpg.estimators.entropy import bonus_for
+from fastpg.estimators.gpomdp import WholeReturnTerms
+from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
 
 GROUPS = 16
-BASELINES = ("none", "mean", "optimal")
+BASELINES = ("none", "mean", "optimal", "time", "value")
 _MEAN, _OPTIMAL = 1, 2  # as numbers for compiled code
 
 
@@ -191,24 +200,42 @@ class REINFORCE(NamedTuple):
     """The seed estimator: ``∇J(θ) ≈ (1/N) Σ_i (Σ_t ∇log π_θ(a_it | s_it)) (R(τ_i) - b_i)``.
 
     R = Σ_t γ^t r_t over the horizon, with γ the `discount`. `baseline` is "none" (b = 0), "mean" (the mean
-    return of the other trajectories) or "optimal" (per component the constant of least variance, estimated on
-    other trajectories); all three are unbiased, see the derivation at the top of this module.
+    return of the other trajectories), "optimal" (per component the constant of least variance, estimated on
+    other trajectories), "time" or "value" (a number for each step, or a linear function of state and time,
+    fitted on a pilot batch); all are unbiased, see the derivation at the top of this module. `entropy` is the
+    coefficient β of a bonus, with every baseline but "optimal".
     """
 
     baseline: str = "none"
     discount: float = 1.0
+    entropy: float = 0.0
+
+    @property
+    def complete_terms(self) -> bool:
+        """Whether what a trajectory leaves is its term, and not a score that is yet to be multiplied."""
+        return self.baseline in ("time", "value") or self.entropy != 0.0
 
     def check(self, n_trajectories):
-        """Raise ValueError unless the options are allowed for that many trajectories."""
+        """Raise ValueError or TypeError unless the options are allowed for that many trajectories."""
         check_baseline(self.baseline, BASELINES)
         check_discount(self.discount)
+        check_number("entropy", self.entropy)
+        if self.complete_terms:
+            if self.baseline == "optimal":
+                raise ValueError("baseline='optimal': is for the return alone, without an entropy bonus")
+            return
         if self.baseline != "none" and n_trajectories < 2:
             raise ValueError(
                 f"n_trajectories={n_trajectories}: baseline={self.baseline!r} leaves one out and needs 2"
             )
 
     def accumulator(self, problem):
-        """Return what is compiled into the lanes; one kernel serves all baselines."""
+        """Return what is compiled into the lanes; one kernel serves all baselines but those for each step."""
+        if self.complete_terms:
+            gamma, bonus = float(self.discount), bonus_for(self.entropy, problem.policy)
+            none = self.baseline == "none"
+            baseline = Constant(0.0) if none else fit(self.baseline, problem, gamma, whole=True)
+            return WholeReturnTerms(baseline, bonus, gamma)
         groups = self.groups(problem.policy.n_parameters)
         if self.discount == 1.0:
             return ScoresAndReturns(groups)
@@ -222,10 +249,14 @@ class REINFORCE(NamedTuple):
 
     def totals_shape(self, n_parameters):
         """Return the shape of the totals of a chunk: groups by columns."""
+        if self.complete_terms:
+            return 1, 2 * n_parameters + COLUMNS
         return self.groups(n_parameters), 5 * n_parameters + COLUMNS
 
     def terms(self, sums, n):
         """Return α and β, shape (groups, n_parameters), of the terms x_i = s_i (α D_i + β_g)."""
+        if self.complete_terms:
+            return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
         p = (sums.shape[1] - COLUMNS) // 5
         if self.baseline == "none":
             return 1.0, np.zeros((1, p))
@@ -242,6 +273,8 @@ class REINFORCE(NamedTuple):
 
     def gradient(self, sums, n):
         """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
+        if self.complete_terms:
+            return mean_term(sums, n)
         result = np.empty((2, (sums.shape[1] - COLUMNS) // 5))
         close(sums, BASELINES.index(self.baseline), n, result)
         return result[0], result[1]

@@ -98,3 +98,11 @@ def mean_and_error(total, squares, n):
     if n == 1:
         return mean, math.nan
     return mean, math.sqrt(max(squares / n - mean * mean, 0.0) / (n - 1))  # rounding may leave less than 0
+
+
+def mean_term(sums, n):
+    """Return the mean of terms x, and its standard error, from a row that begins with Σx and Σx²."""
+    x, x2 = sums[0, :-COLUMNS].reshape(2, -1) / n
+    if n == 1:
+        return x, np.full_like(x, np.nan)
+    return x, np.sqrt(np.maximum(x2 - x * x, 0.0) / (n - 1))  # rounding may leave less than nothing
