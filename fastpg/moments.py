@@ -10,12 +10,8 @@ from numba import types
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, inner, outline
-<<<<<<< HEAD
 from fastpg.lane_memory import widest_vectors
-from fastpg.vectors import accumulate, multiply, scale, section, squares, store
-=======
 from fastpg.vectors import accumulate, load, multiply, scale, section, squares, store, zeros_like
->>>>>>> 29c7b77 (Sections of sparse scores are added as vectors, without asking whether they are zero)
 
 
 class Queue(NamedTuple):
@@ -272,11 +268,11 @@ def _add_moments_of_array(sums, x, factor):
 def _(sums, x, factor):
     if isinstance(x, types.Array):
         return _add_moments_of_array
-<<<<<<< HEAD
     if _is_queued(x):
         return lambda sums, x, factor: _wait(sums, x, factor, _MOMENTS)
-    sparse = getattr(x, "instance_class", None) is Sparse
-    return _add_moments_of_sparse if sparse else _add_moments_of_vector
+    if getattr(x, "instance_class", None) is not Sparse:
+        return _add_moments_of_vector
+    return _add_moments_of_sections if len(x[Sparse._fields.index("like")]) else _add_moments_of_sparse
 
 
 def _is_queued(x):
@@ -351,8 +347,3 @@ def _(queue):
             _flush(queue)
 
     return flush
-=======
-    if getattr(x, "instance_class", None) is not Sparse:
-        return _add_moments_of_vector
-    return _add_moments_of_sections if len(x[Sparse._fields.index("like")]) else _add_moments_of_sparse
->>>>>>> 29c7b77 (Sections of sparse scores are added as vectors, without asking whether they are zero)
