@@ -15,11 +15,13 @@ from scipy import stats
 
 import fastpg
 from fastpg import REINFORCE, SoftmaxLinear, evaluate, policy_gradient
-from fastpg.estimators.reinforce import BASELINES, GROUPS, ScoresAndReturns, Trace
+from fastpg.estimators.reinforce import GROUPS, ScoresAndReturns, Trace
 from fastpg.estimators.sums import merged, return_statistics
 from fastpg.evaluation import _EVALUATION
 from fastpg.lanes import Trajectory
 from fastpg.random import uniform
+
+BASELINES = ("none", "mean", "optimal")  # constants, for whole trajectories; others: test_gpomdp.py
 
 JIT = not numba.config.DISABLE_JIT
 needs_jit = pytest.mark.skipif(not JIT, reason="too slow without the jit, or about compiled code only")
