@@ -282,6 +282,8 @@ def _is_queued(x):
 @inner
 def _wait(sums, x, factor, kind):
     queue = x.queue
+    if queue.state[0] == len(queue.slots) or queue.state[1] != kind:
+        flush(queue)
     count = queue.state[0]
     queue.slots[count], queue.factors[count] = x.slot, factor
     queue.places[count] = packs.number_of(packs.address_of(sums))

@@ -15,6 +15,7 @@ from fastpg.arguments import (
     check_threads,
     check_vector,
 )
+from fastpg.random import seed_key, trajectory_rng
 from fastpg.scores import is_neural
 from fastpg.segments import Segments
 
@@ -90,7 +91,8 @@ def rollout(
         As for `fastpg.policy_gradient`.
     critic : NamedTuple, optional
         A value network for the environment's observations, such as the one of an actor-critic run, with
-        its parameters in `value_parameters`.
+        its parameters in `value_parameters`. It computes in what is recorded: a neural policy's dtype,
+        float64 beside others.
 
     Returns
     -------
@@ -110,9 +112,11 @@ def rollout(
     n_steps = horizon if n_steps is None else check_integer("n_steps", n_steps, 1)
     if (critic is None) != (value_parameters is None):
         raise ValueError("critic, value_parameters: must be given together, or neither")
+    dtype = policy.network.dtype if is_neural(policy) else theta.dtype
     if critic is not None:
+        _check_critic(critic, env, dtype)
         value_parameters = check_vector("value_parameters", value_parameters, critic.n_parameters)
-        value_parameters = value_parameters.astype(critic.dtype)
+        value_parameters = value_parameters.astype(dtype)
     segments = Segments(
         env,
         policy,
@@ -120,7 +124,7 @@ def rollout(
         n_steps,
         horizon,
         check_seed(seed),
-        policy.network.dtype if is_neural(policy) else theta.dtype,
+        dtype,
         critic,
         check_threads(threads),
     )
@@ -140,3 +144,19 @@ def rollout(
         None if critic is None else segment.values,
         None if critic is None else segment.next_values,
     )
+
+
+def _check_critic(critic, env, dtype):
+    """Raise TypeError or ValueError unless `critic` is a value network for what is recorded."""
+    if not all(hasattr(critic, name) for name in ("forward", "n_inputs", "n_outputs", "n_parameters")):
+        raise TypeError(f"critic={critic!r}: must be a network (fastpg.networks), such as MLP.of((4, 64, 1))")
+    observation = env.observe(env.reset(trajectory_rng(seed_key(0), 0)))
+    if isinstance(observation, int | np.integer):
+        raise ValueError(f"critic={critic!r}: a network cannot see observations that are integers")
+    n = np.size(observation)
+    if critic.n_inputs != n:
+        raise ValueError(f"critic={critic!r}: has {critic.n_inputs} inputs, observations have {n} numbers")
+    if critic.n_outputs != 1:
+        raise ValueError(f"critic={critic!r}: has {critic.n_outputs} outputs, a value is one")
+    if critic.dtype != dtype:
+        raise ValueError(f"critic={critic!r}: computes in {critic.dtype}, what is recorded is {dtype}")

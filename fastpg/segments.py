@@ -368,7 +368,8 @@ class Segments:
             workspaces(policy, n_chunks, self._lanes, like_theta) if is_neural(policy) else None,
             None if critic is None else workspaces(critic, n_chunks, self._lanes, like_theta),
         )
-        whole = env.observation_space.dtype is None or env.observation_space.dtype.kind in "iu"
+        kind = env.observation_space.dtype
+        whole = not is_neural(policy) and (kind is None or kind.kind in "iu")
         shown = np.shape(observation)
         steps = n_steps, n_envs
         self.segment = Segment(

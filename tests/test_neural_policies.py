@@ -261,3 +261,21 @@ def test_bad_input_is_named(env):
         fastpg.policy_gradient(env, policy, np.zeros(3), n_trajectories=2)
     with pytest.raises(ValueError, match="observations of another length"):
         policy._replace(actions=(0, 1, 2)).check_environment(fastpg.make("MountainCar-v0"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "complaint"),
+    [
+        ({"hidden": 64}, TypeError, "hidden=64: must be a sequence"),
+        ({"hidden": (64, 0)}, ValueError, "hidden=0: must be at least 1"),
+        ({"hidden": "64"}, TypeError, "hidden='64'"),
+        ({"log_std": None}, ValueError, "log_std=None: must be"),
+        ({"initial_log_std": float("nan")}, ValueError, "initial_log_std=nan: must be finite"),
+    ],
+)
+def test_settings_of_networks_that_are_refused(settings, error, complaint):
+    with pytest.raises(error, match=complaint):
+        fastpg.GaussianMLP.for_env(fastpg.make("Pendulum-v1"), **settings)
+    if "hidden" in settings:
+        with pytest.raises(error, match=complaint):
+            fastpg.SoftmaxMLP.for_env(fastpg.make("CartPole-v1"), **settings)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastpg
+from fastpg.networks.mlp import MLP
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.segments import Segments
 
@@ -150,6 +151,10 @@ def test_the_returns_of_finished_episodes(cartpole):
         ({"seed": -1}, "seed=-1"),
         ({"horizon": 0}, "horizon=0"),
         ({"critic": 3}, "critic, value_parameters"),
+        ({"critic": 3, "value_parameters": [0.0]}, "must be a network"),
+        ({"critic": MLP.of((8, 16, 1)), "value_parameters": [0.0]}, "has 8 inputs, observations have 4"),
+        ({"critic": MLP.of((4, 16, 2)), "value_parameters": [0.0]}, "has 2 outputs"),
+        ({"critic": MLP.of((4, 16, 1)), "value_parameters": [0.0]}, "computes in float32"),
     ],
 )
 def test_what_is_refused(cartpole, settings, complaint):

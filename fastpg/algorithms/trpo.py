@@ -3,12 +3,13 @@ r"""Trust-region policy optimisation (Schulman, Levine, Moritz, Jordan & Abbeel 
 The step that is best to first order within a Kullback–Leibler divergence δ, to second order, is along the
 natural gradient,
 
-.. math:: \theta' = \theta + \sqrt{\frac{2\delta}{x^T F x}} \, x, \qquad F x = g, \qquad
+.. math:: \theta' = \theta + \sqrt{\frac{2\delta}{g^T x}} \, x, \qquad (F + \lambda I) x = g, \qquad
           g = \frac1R \sum A \, \nabla\log\pi_\theta(a|s)
 
-and is halved until L(θ') = mean of ρA has grown and the divergence is within δ. F is the Fisher information
-of the policy's distributions in the states that were visited. With the outputs y(θ, s), of which the
-distribution alone has the information M(y) (`information`), and the Jacobian J = ∂y/∂θ,
+(without the damping λ, gᵀx is xᵀFx; with it the step is a little shorter than δ allows), and is halved until
+L(θ') = mean of ρA has grown and the divergence is within δ. F is the Fisher information of the policy's
+distributions in the states that were visited. With the outputs y(θ, s), of which the distribution alone has
+the information M(y) (`information`), and the Jacobian J = ∂y/∂θ,
 
 .. math:: F = \frac1R \sum J^T M J, \qquad F v = \frac1R \sum J^T \big( M (J v) \big)
 
@@ -183,8 +184,8 @@ class TRPO(NamedTuple):
         theta = learner.theta.copy()
         region = TrustRegion(learner.policy, learner.like_action, learner.batch, theta, learner.threads)
         gradient = region.gradient()
-        kl, entropy = 0.0, float("nan")
         before = region.outcome(theta)
+        kl, entropy = 0.0, before[2]
         x = natural_gradient(gradient, region.product, self.damping, self.iterations)
         slope = gradient @ x
         if slope > 0.0:

@@ -27,7 +27,7 @@ from fastpg.arguments import check_integer
 from fastpg.dispatch import compiled_form, outline
 from fastpg.lane_memory import widest_vectors
 from fastpg.networks.activations import IDENTITY, RELU, activate, add_columns, through_activation
-from fastpg.networks.mlp import MLP
+from fastpg.networks.mlp import MLP, check_hidden
 
 IMAGES = 16  # at a time
 
@@ -72,7 +72,12 @@ class CNN(NamedTuple):
         filters = check_integer("filters", filters, 1)
         side = check_integer("side", side, 1, min(rows, columns))
         n = (rows - side + 1) * (columns - side + 1) * filters
-        return cls((rows, columns, channels), filters, side, MLP.of((n, *hidden, n_outputs), "relu", dtype))
+        return cls(
+            (rows, columns, channels),
+            filters,
+            side,
+            MLP.of((n, *check_hidden(hidden), n_outputs), "relu", dtype),
+        )
 
     def with_outputs(self, n: int) -> "CNN":
         """Return the same network but for the number of outputs."""

@@ -21,6 +21,7 @@ derivatives of the sum over the batch are Δ_kᵀ H_{k-1} and the sum of the row
 All of it is products of matrices (Rumelhart, Hinton & Williams 1986; Pearlmutter 1994 for the tangents).
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,13 @@ from fastpg.networks.activations import (
     add_columns,
     through_activation,
 )
+
+
+def check_hidden(hidden: Any) -> tuple[int, ...]:
+    """Return the sizes of hidden layers, or raise TypeError or ValueError."""
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise TypeError(f"hidden={hidden!r}: must be a sequence of sizes, such as (64, 64)")
+    return tuple(check_integer("hidden", size, 1) for size in hidden)
 
 
 class MLP(NamedTuple):

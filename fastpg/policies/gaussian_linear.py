@@ -1,6 +1,7 @@
 """The Gaussian policy that is linear in the observation, for continuous actions."""
 
 import math
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,7 +145,7 @@ class GaussianLinear(NamedTuple):
 
 def fixed_log_std(log_std: Any) -> float:
     """Return the log σ that is given as a number, or raise ValueError."""
-    if isinstance(log_std, bool | str) or not math.isfinite(log_std):
+    if isinstance(log_std, bool) or not isinstance(log_std, Real) or not math.isfinite(log_std):
         raise ValueError(f"log_std={log_std!r}: must be 'learned', 'state-dependent' or a finite number")
     return float(log_std)
 

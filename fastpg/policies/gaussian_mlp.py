@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.arguments import check_number
 from fastpg.networks.log_std import FIXED, LEARNED, STATE_DEPENDENT, WithLogStd
-from fastpg.networks.mlp import MLP
+from fastpg.networks.mlp import MLP, check_hidden
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_linear import fixed_log_std
 from fastpg.policies.neural import Neural
@@ -65,9 +66,9 @@ class GaussianMLP(Neural, _Gaussian):
         n, m = env.observation_space.shape[0], env.action_space.shape[0]
         kinds = {"learned": LEARNED, "state-dependent": STATE_DEPENDENT}
         kind = kinds.get(log_std, FIXED) if isinstance(log_std, str) else FIXED
-        start = fixed_log_std(log_std) if kind == FIXED else float(initial_log_std)
+        start = fixed_log_std(log_std) if kind == FIXED else check_number("initial_log_std", initial_log_std)
         outputs = 2 * m if kind == STATE_DEPENDENT else m
-        means = MLP.of((n, *hidden, outputs), activation, dtype)
+        means = MLP.of((n, *check_hidden(hidden), outputs), activation, dtype)
         return cls(WithLogStd(means, (start,) * m, kind), (start,) * m)
 
     def check_environment(self, env) -> None:

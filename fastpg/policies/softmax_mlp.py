@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
-from fastpg.networks.mlp import MLP
+from fastpg.networks.mlp import MLP, check_hidden
 from fastpg.policies.neural import Neural
 from fastpg.policies.spaces import check_discrete_actions, check_observations
 from fastpg.random import categorical
@@ -127,5 +127,5 @@ class SoftmaxMLP(SoftmaxNetwork):
         if not isinstance(actions, Discrete):
             raise ValueError(f"env: SoftmaxMLP needs Discrete actions, not {actions}")
         first, n = int(actions.start), int(actions.n)
-        network = MLP.of((observations.shape[0], *hidden, n), activation, dtype)
+        network = MLP.of((observations.shape[0], *check_hidden(hidden), n), activation, dtype)
         return cls(network, tuple(range(first, first + n)))
