@@ -19,7 +19,7 @@ def settings(processes: int = 1) -> dict[str, str]:
     """Return the environment of a process: its share of the cores, no BLAS settings of this machine."""
     names = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     threads = str(max(1, CORES // processes))
-    names |= {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
+    names |= {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     names |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={CORES}", "JAX_PLATFORMS": "cpu"}
     return names
 

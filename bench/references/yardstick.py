@@ -13,9 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# GNU's OpenMP threads would otherwise spin after a gradient and take cores from what is timed next.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 SOURCE = Path(__file__).with_name("cartpole.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp")
 SINGLE = (*FLAGS, "-DSINGLE", "-fsingle-precision-constant")  # float32 in the lanes
