@@ -178,7 +178,7 @@ def test_help(command):
         (["train", "CliffWalking-v1", "--kl", "-1"], "kl=-1.0: must be finite and at least 0"),
         (["train", "CliffWalking-v1", "--damping", "-1"], "damping=-1.0: must be finite and at least 0"),
         (["train", "CartPole-v1", "--algorithm", "trpo", "--entropy", "0.1"], "--entropy: TRPO has none"),
-        (["train", "CartPole-v1", "--baseline", "best"], "baseline='best': must be one of"),
+        (["train", "CartPole-v1", "--baseline", "best"], "'best' is not one of"),
         (["train", "CartPole-v1", "--estimator", "gpomdp", "--discount", "2"], "discount=2.0: must be"),
         (["train", "CartPole-v1", "--target", "nan"], "target_return=nan"),
     ],
