@@ -40,8 +40,19 @@ class _Part(JITCodeLibrary):
 
     @property
     def codegen(self):
-        """What Numba asks to set the environment of the function, which a part does not have."""
+        """What Numba asks to set the environment of the function, for which a part has no place yet."""
         return self
 
     def set_env(self, name, environment):
-        """Do nothing: as for a kernel that comes from the cache, nothing in it needs the environment."""
+        """Note an environment for `set_environments`."""
+        _environments[name] = environment
+
+
+_environments: dict = {}
+
+
+def set_environments(codegen):
+    """Give the parts of a compiled kernel their environments, which exceptions with numbers in them need."""
+    for name, environment in _environments.items():
+        if codegen._engine.get_global_value_address(name):
+            codegen.set_env(name, environment)
