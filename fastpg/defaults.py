@@ -1,6 +1,7 @@
 """Settings that are known to train each registered environment: what `fastpg train ENV` uses.
 
-They are found by trial; ``python -m bench.training`` shows what they reach.
+They are found by trial; ``python -m bench.training`` shows what they reach. Only Asterix's are not: they are
+those of MinAtar's other game, Breakout.
 """
 
 from collections.abc import Callable
