@@ -35,6 +35,7 @@ TRIED = {  # name: constants of the house, as module.NAME=value
     "one vector at a time": ("lane_memory._INTERLEAVE=1",),
     "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
     "256-bit vectors": ("lane_memory.VECTOR=4",),
+    "256-bit vectors, four at a time": ("lane_memory.VECTOR=4", "lane_memory._INTERLEAVE=4"),
     "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
     "chunks of 16,384 trajectories": ("sampling._MAX_CHUNK=16384", "sampling._MAX_CHUNK_STEPS=8388608"),
 }
