@@ -29,10 +29,14 @@ def gradient_timer(
 ) -> Callable[[], float]:
     """Return what measures M steps/s of one gradient, of as many trajectories as fill the time.
 
-    Parameters ---------- env, policy, theta, estimator, horizon, threads As in `fastpg.policy_gradient`;
-    without a horizon, 1,000 steps where the environment has no time limit. seconds : float Of each
-    measurement, about. The kernel is compiled, and the number of trajectories found, before this function
-    returns.
+    The kernel is compiled, and the number of trajectories found, before this function returns.
+
+    Parameters
+    ----------
+    env, policy, theta, estimator, horizon, threads
+        As in `fastpg.policy_gradient`; without a horizon, 1,000 steps where the environment has no time limit.
+    seconds : float
+        Of each measurement, about.
     """
     horizon = horizon or env.horizon or DEFAULT_HORIZON
 
