@@ -15,7 +15,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 
 from fastpg import vectors
-from fastpg.dispatch import in_parallel, inner, lowered, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import inner, lowered, outline, plain_kernel
 from fastpg.lane_arrays import check_array_type
 from fastpg.lane_memory import (
     VECTOR,
@@ -32,6 +32,7 @@ from fastpg.lane_memory import (
     zero,
 )
 from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, rows_at, rows_like
+from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.scores import (
     acted,

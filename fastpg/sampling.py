@@ -8,8 +8,9 @@ import numpy as np
 
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
-from fastpg.dispatch import distinct, kernel_threads
+from fastpg.dispatch import distinct
 from fastpg.lanes import simulate_chunks
+from fastpg.parallel import kernel_threads
 from fastpg.scores import is_neural, is_recorded
 
 _MIN_CHUNKS = 4

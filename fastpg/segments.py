@@ -20,18 +20,7 @@ from numba import types
 from fastpg import vectors
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
-from fastpg.dispatch import (
-    compiled_form,
-    distinct,
-    in_parallel,
-    inline,
-    inner,
-    kernel_threads,
-    outline,
-    pack,
-    plain_kernel,
-    unpack,
-)
+from fastpg.dispatch import compiled_form, distinct, inline, inner, outline, plain_kernel
 from fastpg.lane_arrays import words_of
 from fastpg.lane_memory import (
     VECTOR,
@@ -47,6 +36,7 @@ from fastpg.lane_memory import (
 )
 from fastpg.lanes import as_observation
 from fastpg.neural_lanes import row_at
+from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.sampling import as_parameters
 from fastpg.scores import is_neural

@@ -13,18 +13,7 @@ from llvmlite import ir
 from numba import types
 
 from fastpg.compiler_errors import readable_errors
-from fastpg.dispatch import (
-    distinct,
-    in_parallel,
-    inline,
-    inner,
-    kernel_threads,
-    lowered,
-    outline,
-    pack,
-    plain_kernel,
-    unpack,
-)
+from fastpg.dispatch import distinct, inline, inner, lowered, outline, plain_kernel
 from fastpg.lane_arrays import slot_views, words_of
 from fastpg.lane_memory import (
     VECTOR,
@@ -42,6 +31,7 @@ from fastpg.lane_memory import (
     write,
 )
 from fastpg.lanes import as_observation
+from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 from fastpg.random import Rng, next_step, trajectory_rng
 from fastpg.tables import load_from_table, lookup
 from fastpg.vectors import store_record

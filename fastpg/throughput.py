@@ -34,7 +34,7 @@ def gradient_timer(
     Parameters
     ----------
     env, policy, theta, estimator, horizon, threads
-        As in `fastpg.policy_gradient`; without a horizon, 1,000 steps where the environment has no time limit.
+        As in `fastpg.policy_gradient`; without a horizon, 1,000 steps where an environment has no time limit.
     seconds : float
         Of each measurement, about.
     """

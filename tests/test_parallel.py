@@ -4,7 +4,8 @@ import numba
 import numpy as np
 import pytest
 
-from fastpg.dispatch import in_parallel, kernel_threads, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import outline, plain_kernel
+from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NUMBA_DISABLE_JIT: nothing is compiled")
 

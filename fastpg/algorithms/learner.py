@@ -17,8 +17,9 @@ from fastpg.algorithms.minibatches import (
     shard_size,
 )
 from fastpg.blas import single_threaded_blas
-from fastpg.dispatch import distinct, kernel_threads
+from fastpg.dispatch import distinct
 from fastpg.optimizers import learning_rate_at
+from fastpg.parallel import kernel_threads
 from fastpg.random import MAX_SEED
 from fastpg.segments import Segments
 

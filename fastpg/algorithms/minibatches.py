@@ -23,9 +23,10 @@ import numpy as np
 from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, in_parallel, inline, inner, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import compiled_form, inline, inner, outline, plain_kernel
 from fastpg.lane_memory import allocate, for_each_lane, lane_count, put, take, widest_vectors
 from fastpg.neural_lanes import row_at
+from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.random import seed_key, trajectory_rng, uniform
 from fastpg.segments import workspace_at, workspaces
 from fastpg.simd import exp

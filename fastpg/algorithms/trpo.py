@@ -27,10 +27,11 @@ from fastpg.algorithms.checks import check_common, check_count, check_optional
 from fastpg.algorithms.minibatches import Statistics, Weights
 from fastpg.arguments import check_number, check_positive
 from fastpg.blas import single_threaded_blas
-from fastpg.dispatch import distinct, in_parallel, kernel_threads, outline, pack, plain_kernel, unpack
+from fastpg.dispatch import distinct, outline, plain_kernel
 from fastpg.estimators.natural import natural_gradient
 from fastpg.neural_lanes import row_at
 from fastpg.optimizers import Schedule
+from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 from fastpg.segments import workspace_at, workspaces
 from fastpg.stepping import action_at
 
