@@ -154,6 +154,15 @@ def _compiled_kernel(function, parallel):
     return dispatcher
 
 
+def compiled_for(function, arguments):
+    """Return a `kernel` as it is compiled for the types of some arguments.
+
+    Calling that saves looking at the types again, some microseconds for nested tuples; arguments of other
+    types are the caller's mistake.
+    """
+    return function.compile(tuple(map(numba.typeof, arguments)))
+
+
 # The type of a NamedTuple without fields has length 0 and would count as false where Numba asks whether
 # a call has a receiver.
 types.BaseNamedTuple.__bool__ = lambda self: True

@@ -14,9 +14,11 @@ from fastpg.arguments import check_environment, check_integer
 from fastpg.bindings import Bindings, is_covered
 from fastpg.dispatch import distinct
 from fastpg.lane_memory import allocate, element, holds_arrays, leaves_of
+from fastpg.lanes import as_observation
 from fastpg.ordinary_play import play, random_action
 from fastpg.random import next_step, seed_key, trajectory_rng
 from fastpg.reports import Report
+from fastpg.vectors import n_components
 
 _LIBM = {"sin", "cos", "tan", "exp", "log", "pow", "tanh", "sinh", "cosh", "asin", "acos", "atan", "atan2"}
 _LIBM |= {"log2", "log10", "log1p", "expm1", "exp2", "cbrt", "hypot", "fmod", "erf", "erfc"}
@@ -144,7 +146,7 @@ def _advice(name, where=""):
 
 def _compare(env, seed, report):
     """Steps from the same states with the same random numbers, compiled and in ordinary Python."""
-    from fastpg.stepping import Simulator
+    from fastpg.simulator import Simulator
 
     n, n_steps = 64, 20
     horizon = 2**40
@@ -204,17 +206,17 @@ def _agree(found, expected):
 
 @cache
 def _one_step():
-    from fastpg.stepping import _sit, step_seats
+    from fastpg.stepping import start_of, step_seats
 
     @numba.njit
     def one_step(env, actions, key, like_action, n_lanes):
-        like = _sit(env, key, 0)
+        like = start_of(env, key, 0)
         memory = allocate(like)
         restart, outcomes = np.zeros(n_lanes, np.bool_), np.zeros(n_lanes, np.uint8)
-        rewards, first = np.zeros(n_lanes), 0 * n_lanes
-        return step_seats(
-            env, memory, actions, restart, rewards, outcomes, first, n_lanes, n_lanes, like, like_action
-        )
+        observation = as_observation(env.observe(like.state))
+        observations = np.zeros(n_lanes * n_components(observation), np.float32)
+        shown, first = (observations, np.zeros(n_lanes), outcomes), 0 * n_lanes
+        return step_seats(env, memory, actions, restart, shown, first, n_lanes, n_lanes, like, like_action)
 
     return one_step, step_seats
 

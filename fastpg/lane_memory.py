@@ -24,6 +24,7 @@ from fastpg.lane_arrays import (
     take_arrays,
 )
 from fastpg.tables import table_scope
+from fastpg.vectors import store_record
 
 MAX_LANES = 128
 VECTOR = 8  # float64 in the widest vectors (AVX-512)
@@ -99,7 +100,7 @@ def put(memory, lane, value, like):
 
 
 def write(array, i, value, like):
-    """Write a number into an array outside the memory."""
+    """Write a number, or all numbers of an observation, into element or row i of an array elsewhere."""
     array[i] = value
 
 
@@ -328,11 +329,12 @@ def _(typing, memory, lane, raised, like):
 
 @lowered(write)
 def _(typing, array, i, value, like):
+    rows = len(leaf_types(like))
+
     def codegen(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        number = context.cast(builder, args[2], value, array.dtype)
-        store = builder.store(number, builder.gep(data, [args[1]], inbounds=True))
-        _independent(builder, store, -1, len(leaf_types(like)))
+        stores = store_record(context, builder, array, *args[:2], value, args[2])
+        for store in stores:
+            _independent(builder, store, -1, rows)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, like), codegen

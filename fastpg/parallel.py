@@ -4,6 +4,7 @@ Numba compiles everything within its own parallel region four times over. Here t
 by its address alone, and is compiled once for all kernels; its data come in a parcel, a pointer.
 """
 
+import os
 import threading
 
 import numba
@@ -189,16 +190,48 @@ def _(typing, function, parcel, n):
 
 # The workqueue threading layer aborts the process when two threads enter it (numba#8563).
 _kernel_lock = threading.Lock()
+_process = {"parallel": False, "forked": False}  # has it run a parallel region; is it a fork of one that had
+
+
+def _after_fork():
+    global _kernel_lock
+    _kernel_lock = threading.Lock()
+    _process["forked"] = _process["parallel"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_forked():
+    """Return whether GNU OpenMP would end this process if it were to run a kernel."""
+    if not _process["forked"] or numba.threading_layer() != "omp":
+        return False
+    from numba.np.ufunc import omppool  # loaded by now
+
+    return omppool.openmp_vendor == "GNU"
 
 
 class kernel_threads:
-    """Within it, kernels run on at most that many threads (None: as many as Numba is set to use)."""
+    """Within it, kernels run on at most that many threads (None: as many as Numba is set to use).
+
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked from one in which a kernel had run, with GNU OpenMP.
+    """
 
     def __init__(self, threads):
         self.threads = threads
 
     def __enter__(self):
+        if is_forked():
+            raise RuntimeError(
+                "this process was forked from one that had used fastpg's threads, which GNU OpenMP does not "
+                "survive: start worker processes by multiprocessing.get_context('spawn') or 'forkserver'"
+            )
         _kernel_lock.acquire()
+        _process["parallel"] = True
         if self.threads is not None:
             self.before = numba.get_num_threads()
             numba.set_num_threads(min(self.threads, self.before))

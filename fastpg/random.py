@@ -21,7 +21,7 @@ MAX_NORMALS = 2**14
 MAX_DRAWS = 2**15  # of the environment, and as many of the policy, in one step
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: SplitMix64's default increment
-_STEP_BITS = np.uint64(16)
+STEP_BITS = np.uint64(16)
 _POLICY_BITS = np.uint64(15)
 
 
@@ -87,6 +87,11 @@ def next_step(rng):
     return _rng(*_next_step(_rng(*rng)))
 
 
+def steps_later(rng, n):
+    """Return what `next_step` makes of it n times over."""
+    return _rng(*_steps_later(_rng(*rng), np.uint64(n)))
+
+
 def policy_rng(rng):
     """Return the policy's share of the random numbers of this time step."""
     return _rng(*_policy_rng(_rng(*rng)))
@@ -113,7 +118,13 @@ def _trajectory_rng(key, trajectory):
 @compiled_as(next_step)
 @inline
 def _next_step(rng):
-    return Rng(rng.key + (rng.gamma << _STEP_BITS), rng.gamma)
+    return Rng(rng.key + (rng.gamma << STEP_BITS), rng.gamma)
+
+
+@compiled_as(steps_later)
+@inline
+def _steps_later(rng, n):
+    return Rng(rng.key + np.uint64(n) * (rng.gamma << STEP_BITS), rng.gamma)
 
 
 @compiled_as(policy_rng)

@@ -300,13 +300,13 @@ def _places(context, builder, array_type, array, start, like):
 
 
 def store_record(context, builder, array_type, array, number, kind, value):
-    """Generate what writes a vector, an array or an integer into an array of such: as number `number`."""
-    start = builder.mul(number, _count(context, builder, kind, value))
-    store_at(context, builder, array_type, array, start, kind, value)
+    """Generate what writes a vector, an array or a number into an array of such: as number `number`."""
+    start = builder.mul(number, _count(context, builder, kind, value), flags=("nsw",))
+    return store_at(context, builder, array_type, array, start, kind, value)
 
 
 def store_at(context, builder, array_type, array, start, kind, value):
-    """Generate what writes a vector, the elements of an array, or an integer, from `start` on."""
+    """Generate what writes a vector, the elements of an array, or a number, from `start` on: the stores."""
     if isinstance(kind, types.Array):
         elements = context.make_array(kind)(context, builder, value)
         target = context.make_array(array_type)(context, builder, array).data
@@ -315,12 +315,14 @@ def store_at(context, builder, array_type, array, start, kind, value):
             number = context.data_model_manager[kind.dtype].from_data(builder, raw)
             number = context.cast(builder, number, kind.dtype, array_type.dtype)
             place = builder.gep(target, [builder.add(start, loop.index)], inbounds=True)
-            builder.store(context.get_value_as_data(builder, array_type.dtype, number), place)
-        return
+            store = builder.store(context.get_value_as_data(builder, array_type.dtype, number), place)
+        return [store]
+    stores = []
     for i, (ty, place) in enumerate(_places(context, builder, array_type, array, start, kind)):
         number = builder.extract_value(value, i) if isinstance(kind, types.BaseTuple) else value
         number = context.cast(builder, number, ty, array_type.dtype)
-        builder.store(context.get_value_as_data(builder, array_type.dtype, number), place)
+        stores.append(builder.store(context.get_value_as_data(builder, array_type.dtype, number), place))
+    return stores
 
 
 @lowered(store)

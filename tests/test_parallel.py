@@ -1,10 +1,15 @@
-"""Calls on all threads: each is made once, whoever makes it."""
+"""Calls on all threads: each is made once, whoever makes it; and one thread or several, by the clock."""
+
+import multiprocessing
+import subprocess
+import sys
 
 import numba
 import numpy as np
 import pytest
 
 from fastpg.dispatch import outline, plain_kernel
+from fastpg.pace import Pace
 from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NUMBA_DISABLE_JIT: nothing is compiled")
@@ -35,3 +40,75 @@ def test_every_call_is_made_once(n, threads, tmp_path, monkeypatch):
         with kernel_threads(threads):
             _call(calls, slow)
         assert (calls == 1).all()
+
+
+FORKED = """
+import gymnasium, numpy as np, fastpg
+
+env = fastpg.make("CartPole-v1")
+policy = fastpg.policy_for(env)
+fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=100)
+makers = [lambda: gymnasium.make("fastpg:fastpg/CartPole-v1")] * 2
+envs, twins = (cls(makers, **how) for cls, how in (
+    (gymnasium.vector.AsyncVectorEnv, {"context": "fork"}), (gymnasium.vector.SyncVectorEnv, {})))
+for vector in (envs, twins):
+    vector.reset(seed=0)
+for _ in range(20):
+    actions = np.array([0, 1])
+    for ours, theirs in zip(envs.step(actions)[:4], twins.step(actions)[:4], strict=True):
+        assert np.array_equal(ours, theirs)
+envs.close()
+
+
+def many(connection):
+    several = fastpg.make_vec("CartPole-v1", 4096)  # enough for all threads
+    several.reset(seed=0)
+    connection.send(several.step(np.ones(4096, int))[0].shape)
+    try:
+        fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=100)
+    except RuntimeError as error:
+        connection.send(str(error))
+
+
+context = __import__("multiprocessing").get_context("fork")
+ours, theirs = context.Pipe()
+context.Process(target=many, args=(theirs,)).start()
+assert ours.recv() == (4096, 4)
+print(ours.recv())
+"""
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_after_a_fork_environments_step_and_other_kernels_say_what_is_wrong():
+    """Also under Gymnasium's AsyncVectorEnv, whose processes are forks on Linux."""
+    with kernel_threads(None):
+        pass  # which threading layer there is, is known from the first kernel on
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    if numba.np.ufunc.omppool.openmp_vendor == "GNU":
+        assert "start worker processes by multiprocessing.get_context('spawn')" in done.stdout
+
+
+def _played(pace, seconds_alone, seconds_together, n):
+    """How many of n calls were parallel."""
+    count = 0
+    for _ in range(n):
+        parallel = pace.parallel()
+        count += parallel
+        pace.note(parallel, seconds_together if parallel else seconds_alone)
+    return count
+
+
+def test_the_faster_of_two_ways_is_taken_and_the_other_tried_now_and_then():
+    pace = Pace()
+    assert _played(pace, 2e-4, 1e-4, 1000) > 950
+    # A core is busy: a region waits for its thread. A few calls find out, and trials are rare.
+    assert 1 <= _played(pace, 2e-4, 8e-3, 10_000) <= 15
+    assert _played(pace, 2e-4, 1e-4, 10_000) > 7000
+
+
+def test_one_slow_call_is_an_accident():
+    pace = Pace()
+    _played(pace, 2e-4, 1e-4, 100)
+    pace.note(True, 1.0)
+    assert pace.parallel()

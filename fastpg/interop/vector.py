@@ -30,7 +30,7 @@ from fastpg.arguments import (
 from fastpg.environment import make, registry
 from fastpg.lane_memory import element
 from fastpg.random import seed_key
-from fastpg.stepping import Simulator
+from fastpg.simulator import Simulator
 
 MAX_ENVS = 2**31
 
