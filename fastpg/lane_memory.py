@@ -109,14 +109,20 @@ def flag(memory, lane, raised, like):
     memory[1][lane] = raised
 
 
-def flags(memory, eight, like):
-    """Return the flags of lanes 8 · eight to 8 · eight + 7 as the bytes of one integer."""
-    return memory[1].view(np.uint64)[eight]
+def raised(memory, block, like):
+    """Return a bit for each of the lanes 64 · block to 64 · block + 63: 1 where its flag is raised."""
+    part = np.packbits(memory[1][64 * block : 64 * block + 64], bitorder="little")
+    return int.from_bytes(part.tobytes(), "little")
+
+
+def last_bit(bits):
+    """Return the number of the last bit that is 1, of 64 which are not all 0."""
+    return int(bits).bit_length() - 1
 
 
 def last_flag(flags):
-    """Return the number of the last of eight flags that is raised, from their bits, which are not all 0."""
-    return (int(flags).bit_length() - 1) >> 3
+    """Return the number of the last of eight bytes that is not 0, of 64 bits which are not all 0."""
+    return last_bit(flags) >> 3
 
 
 def zero(like):
@@ -340,15 +346,27 @@ def _(typing, array, i, value, like):
     return types.void(array, types.intp, value, like), codegen
 
 
-@lowered(flags)
-def _(typing, memory, eight, like):
+@lowered(raised)
+def _(typing, memory, block, like):
     def codegen(context, builder, signature, args):
-        start = builder.bitcast(
-            _flags_of(context, builder, memory, args[0], like), ir.IntType(64).as_pointer()
-        )
-        return builder.load(builder.gep(start, [args[1]], inbounds=True))
+        size = min(_lane_count(like), 64)
+        place = _flags_of(context, builder, memory, args[0], like)
+        place = builder.gep(place, [builder.mul(args[1], ir.Constant(args[1].type, size))], inbounds=True)
+        kind = ir.VectorType(ir.IntType(8), size)
+        bytes_ = builder.load(builder.bitcast(place, kind.as_pointer()), align=8)
+        bits = builder.bitcast(builder.icmp_unsigned("!=", bytes_, ir.Constant(kind, None)), ir.IntType(size))
+        return bits if size == 64 else builder.zext(bits, ir.IntType(64))
 
     return types.uint64(memory, types.intp, like), codegen
+
+
+@lowered(last_bit)
+def _(typing, bits):
+    def codegen(context, builder, signature, args):
+        zeros = builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.sub(ir.Constant(zeros.type, 63), zeros)
+
+    return types.int64(types.uint64), codegen
 
 
 @lowered(last_flag)

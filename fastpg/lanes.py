@@ -21,12 +21,12 @@ from fastpg.lane_memory import (
     VECTOR,
     allocate,
     flag,
-    flags,
     for_each_lane,
     holds_arrays,
     lane_count,
-    last_flag,
+    last_bit,
     put,
+    raised,
     take,
     widest_vectors,
     zero,
@@ -189,10 +189,10 @@ def _look(env, policy, theta, accumulator, memory, n_lanes, like, sight):
 
 @inner
 def _anyone_finished(memory, n_lanes, like):
-    raised = np.uint64(0)
-    for eight in range((n_lanes + 7) >> 3):
-        raised |= flags(memory, eight, like)
-    return raised != 0
+    bits = raised(memory, 0, like)
+    for block in range(1, (n_lanes + 63) >> 6):
+        bits |= raised(memory, block, like)
+    return bits != 0
 
 
 @outline
@@ -249,14 +249,14 @@ def simulate(parcel, chunk):
         )
         prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation)
         # Downwards, so that the lane which moves into a gap has had its turn.
-        for eight in range((n_lanes - 1) >> 3, -1, -1):
-            finished = flags(memory, eight, like)  # mostly nobody: eight at a glance
+        for block in range((n_lanes - 1) >> 6, -1, -1):
+            finished = raised(memory, block, like)
             if finished == 0:
                 continue
             while finished != 0:
-                position = last_flag(finished)
-                finished ^= np.uint64(1) << np.uint64(8 * position)
-                lane = 8 * eight + position
+                position = last_bit(finished)
+                finished ^= np.uint64(1) << np.uint64(position)
+                lane = 64 * block + position
                 if lane >= n_lanes:  # one of the copies that fill the last vector
                     continue
                 trajectory = take(memory, lane, like)

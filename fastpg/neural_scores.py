@@ -13,7 +13,7 @@ import numpy as np
 
 from fastpg import moments, vectors
 from fastpg.dispatch import compiled_form, inner
-from fastpg.lane_memory import MAX_LANES, flags, last_flag, take
+from fastpg.lane_memory import MAX_LANES, last_bit, raised, take
 from fastpg.neural_baselines import appraise, baseline_of, new_appraisal, note_row, valued
 from fastpg.neural_lanes import row_at
 from fastpg.scores import is_weighted
@@ -163,12 +163,12 @@ def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, o
     """Make the scores of the trajectories that have just finished, as many as a block holds."""
     x, d_outputs, work, part, queue, slots, lanes, firsts, appraisal = record[3]
     n_rows = count = 0
-    for eight in range((n_lanes - 1) >> 3, -1, -1):
-        finished = flags(memory, eight, like)
+    for block in range((n_lanes - 1) >> 6, -1, -1):
+        finished = raised(memory, block, like)
         while finished != 0:
-            position = last_flag(finished)
-            finished ^= np.uint64(1) << np.uint64(8 * position)
-            lane = 8 * eight + position
+            position = last_bit(finished)
+            finished ^= np.uint64(1) << np.uint64(position)
+            lane = 64 * block + position
             if lane < n_lanes and count < SLOTS:
                 time = take(memory, lane, like).time
                 if n_rows + time <= len(x):
