@@ -146,9 +146,9 @@ def _step_seat(lane, env, memory, actions, restart, shown, first, horizon, like,
     action = action_at(actions, i, like_action)
     state, reward, terminated = env.step(state, action, steps_later(seat.rng, seat.time))
     time = seat.time + 1
+    write(observations, i, as_observation(env.observe(state)), like)  # now: its arrays may lie in the lane
     put(memory, lane, Seat(state, seat.rng, time), like)
     outcome = (TERMINATED if terminated else 0) | (TRUNCATED if time >= horizon else 0)
-    write(observations, i, as_observation(env.observe(state)), like)
     write(rewards, i, 0.0 if begins else reward * 1.0, like)
     write(outcomes, i, BEGUN if begins else outcome, like)
 
