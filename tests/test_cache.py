@@ -18,7 +18,7 @@ import pytest
 
 import fastpg
 from fastpg import REINFORCE, dispatch, evaluate, policy_gradient
-from fastpg.cache import KernelCache, cache_directory
+from fastpg.cache import KernelCache
 from fastpg.fingerprint import UncacheableError, fingerprint
 from fastpg.lanes import simulate_chunks
 
@@ -232,11 +232,14 @@ def edit(directory, name, old, new):
 # --- in one process ---
 
 
-def test_another_value_compiles_nothing(env, policy, theta):
+def test_another_value_compiles_nothing(env, policy, theta, tmp_path, monkeypatch):
     """Seeds, parameters, θ, sizes, horizons, threads and baselines are run-time arguments."""
     policy_gradient(env, policy, theta, n_trajectories=10)
     evaluate(env, policy, theta, n_trajectories=10)
-    before = len(simulate_chunks.overloads), entries(cache_directory())
+    before = len(simulate_chunks.overloads)
+    monkeypatch.setenv(
+        "FASTPG_CACHE_DIR", str(tmp_path)
+    )  # into the other one, processes beside this one write
     other = fastpg.make("CartPole-v1", gravity=3, semi_implicit=True)
     for n in (1, 10, 5_000, 100_000):
         policy_gradient(env, policy, theta, n_trajectories=n)
@@ -244,15 +247,7 @@ def test_another_value_compiles_nothing(env, policy, theta):
     for baseline in ("none", "mean", "optimal"):
         policy_gradient(other, policy, theta, REINFORCE(baseline), n_trajectories=np.int64(10), seed=2**63)
     policy_gradient(env, policy, 1 - theta, n_trajectories=10, horizon=1, threads=1, first_trajectory=2**40)
-    assert (len(simulate_chunks.overloads), entries(cache_directory())) == before
-
-
-def test_entries_are_whole(env, policy, theta):
-    """No temporary file is left beside them."""
-    policy_gradient(env, policy, theta, n_trajectories=2)
-    names = entries(cache_directory())
-    kernels = "simulate_chunks-", "drive-", "add_rows-", "close-"
-    assert all(name.startswith(kernels) and name.endswith(".nbc") for name in names)
+    assert (len(simulate_chunks.overloads), list(tmp_path.iterdir())) == (before, [])
 
 
 # --- from process to process ---
@@ -538,6 +533,10 @@ def test_the_directory_is_made_when_it_is_needed(cache):
     assert use() == (1, 0)
     assert len(entries(cache)) == 1
     assert use() == (0, 1)
+    assert all(path.suffix == ".nbc" for path in cache.iterdir())  # nothing unfinished is left beside it
+    shutil.rmtree(cache)
+    assert use() == (1, 0)
+    assert len(entries(cache)) == 1
 
 
 ESTIMATE = """
@@ -560,6 +559,7 @@ def test_a_kernel_whose_parallel_region_came_from_the_cache(tmp_path):
 
     gradient("REINFORCE")
     assert gradient("GPOMDP") == gradient("GPOMDP")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".nbc"}
 
 
 RACE = """
