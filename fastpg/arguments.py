@@ -25,10 +25,16 @@ _EXAMPLES = {
 
 
 def check_environment(env: Any) -> None:
-    """Raise TypeError unless `env` is a NamedTuple with an environment's methods and attributes."""
+    """Raise TypeError unless `env` is a NamedTuple with an environment's methods and attributes.
+
+    ValueError if a parameter is NaN. (Infinity is for the environment to judge: it may mean "no limit".)
+    """
     if isinstance(env, str):
         raise TypeError(f"env={env!r}: must be an environment, not a name; use fastpg.make({env!r})")
     _check_named_tuple("env", env, ("reset", "observe", "step", "action_space", "horizon"))
+    for name, value in zip(env._fields, env, strict=True):
+        if isinstance(value, float) and value != value:  # which no comparison in a step would notice
+            raise ValueError(f"env: {name} is nan, must be a number")
 
 
 def check_policy(policy: Any, env: Any) -> None:
@@ -88,8 +94,8 @@ def check_vector(name: str, theta: Any, length: int) -> np.ndarray:
     """Return a contiguous float64 vector of that length, finite, or raise."""
     try:
         array = np.asarray(theta)
-        if array.dtype.kind == "c":
-            raise TypeError("complex numbers given")
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{array.dtype} given")
         array = np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: must be an array of {length} numbers ({error})") from None

@@ -31,6 +31,7 @@ import inspect
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -207,7 +208,7 @@ def checked_parameter(cls: Any, name: str, value: Any) -> Any:
     if isinstance(default, int | float):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{name}={value!r}: must be a number, like the default {default!r}")
-        if not math.isfinite(value):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # an integer may be larger than any float
             raise ValueError(f"{name}={value!r}: must be finite")
         if isinstance(default, int) and value != int(value):
             raise TypeError(f"{name}={value!r}: must be an integer, like the default {default!r}")

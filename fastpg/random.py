@@ -102,6 +102,12 @@ def _rng(key, gamma):
     return Rng(np.uint64(key), np.uint64(gamma))
 
 
+def _checked_rng(rng):
+    if not isinstance(rng, tuple):
+        raise TypeError(f"rng={rng!r}: must be a fastpg.random.Rng or a numpy.random.Generator")
+    return _rng(*rng)
+
+
 @compiled_as(seed_key)
 @inline
 def _seed_key(seed):
@@ -150,7 +156,7 @@ def uniform(rng, j):
         raise ValueError(f"j={j!r}: must be between 0 and {MAX_DRAWS - 1}")
     if isinstance(rng, RecordedRng):
         rng.draws.append(j)
-    return float(_uniform(_rng(*rng), j))
+    return float(_uniform(_checked_rng(rng), j))
 
 
 @compiled_as(uniform)
@@ -175,7 +181,7 @@ def normal(rng, j):
         raise ValueError(f"j={j!r}: must be between 0 and {MAX_NORMALS - 1}")
     if isinstance(rng, RecordedRng):
         rng.draws += [j, j + MAX_NORMALS]
-    return float(_normal(_rng(*rng), j))
+    return float(_normal(_checked_rng(rng), j))
 
 
 @compiled_as(normal)

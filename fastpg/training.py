@@ -44,6 +44,9 @@ class TrainingInterrupted(KeyboardInterrupt):
         super().__init__(f"interrupted after {len(run.history)} updates; they are in this exception's .run")
         self.run = run
 
+    def __reduce__(self):
+        return type(self), (self.run,)  # from the process of a pool, for example
+
 
 class TrainingDiverged(FloatingPointError):
     """An update was not finite; ``run`` holds the updates before it."""
@@ -54,6 +57,9 @@ class TrainingDiverged(FloatingPointError):
             "the updates before it are in this exception's .run"
         )
         self.run = run
+
+    def __reduce__(self):
+        return type(self), (self.run,)
 
 
 def train(

@@ -28,7 +28,10 @@ def affine(theta, x):
     `x` has shape (..., F). A follows from the two lengths.
     """
     x = np.asarray(x, dtype=np.float64)
-    rows = np.reshape(theta, (-1, x.shape[-1] + 1))
+    width = x.shape[-1] + 1 if x.ndim else 0
+    if not width or np.size(theta) % width:
+        raise ValueError(f"observation: has shape {x.shape}, which {np.size(theta)} parameters do not fit")
+    rows = np.reshape(theta, (-1, width))
     return x @ rows[:, :-1].T + rows[:, -1]
 
 
@@ -42,7 +45,7 @@ def softmax(logits):
 def log_softmax_at(logits, index):
     """Return ``l_i - log Σ_b exp(l_b)``, shape (...), for i = `index`."""
     logits = logits - logits.max(axis=-1, keepdims=True)
-    chosen = np.broadcast_to(index, logits.shape[:-1])
+    chosen = np.broadcast_to(_checked_index(index, logits), logits.shape[:-1])
     normaliser = np.log(np.exp(logits).sum(axis=-1))
     return np.take_along_axis(logits, chosen[..., np.newaxis], -1)[..., 0] - normaliser
 
@@ -65,7 +68,15 @@ def entropy_slope(logits):
 def indicator_minus(index, x):
     """Return ``1{a = index} - x_a``, shape (..., A)."""
     x = np.asarray(x)
-    return (np.arange(x.shape[-1]) == np.asarray(index)[..., np.newaxis]) - x
+    return (np.arange(x.shape[-1]) == _checked_index(index, x)[..., np.newaxis]) - x
+
+
+def _checked_index(index, x):
+    """Return the index of an action as an array, or raise if `x` has no such component."""
+    index, n = np.asarray(index), x.shape[-1]
+    if index.size and not (0 <= index.min() and index.max() < n):
+        raise ValueError(f"action: must be one of {n} (the first is number 0), not number {index}")
+    return index
 
 
 def outer_with_bias(e, x):

@@ -14,6 +14,7 @@ from fastpg.random import (
     mix64,
     mix_gamma,
     next_step,
+    normal,
     policy_rng,
     seed_key,
     trajectory_rng,
@@ -205,6 +206,13 @@ def test_a_batch_of_categories():
     assert drawn.shape == (5_000, 2)
     for row, column in zip(rows, drawn.T, strict=True):
         assert stats.chisquare(np.bincount(column, minlength=3), 5_000 * row).pvalue > LEVEL
+
+
+@pytest.mark.parametrize("rng", [None, 3, np.random.RandomState(0)])
+def test_what_is_no_generator_is_refused(rng):
+    for draw in (lambda: uniform(rng, 0), lambda: normal(rng, 0), lambda: categorical(rng, 0, (0.5, 0.5))):
+        with pytest.raises(TypeError, match="rng=.*must be a fastpg.random.Rng or a numpy.random.Generator"):
+            draw()
 
 
 def test_a_batch_needs_a_numpy_generator():

@@ -223,6 +223,19 @@ def test_initial_is_the_uniform_policy(policy):
     np.testing.assert_allclose(pi, 1 / policy.n_actions, rtol=1e-15)
 
 
+@each_policy
+def test_what_does_not_go_with_the_policy_is_refused(policy):
+    """In ordinary Python: an action that it has not would else be another one, counted from the end."""
+    theta, observations = theta_and_observations(policy)
+    for action in (policy.first_action - 1, policy.first_action + policy.n_actions):
+        for method in (policy.log_prob, policy.score):
+            with pytest.raises(ValueError, match=f"action: must be one of {policy.n_actions}"):
+                method(theta, observations, np.full(5, action))
+    for wrong in (observations[:, :0].sum(), np.zeros(policy.n_parameters)):
+        with pytest.raises(ValueError, match="observation: has shape"):
+            policy.probabilities(theta, wrong)
+
+
 class Spaces(NamedTuple):
     observation_space: object
     action_space: object

@@ -1,5 +1,6 @@
 """Training: the algorithm, what it keeps, and how it stops."""
 
+import pickle
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -232,6 +233,14 @@ def test_ctrl_c_keeps_the_finished_updates(env, policy):
     with pytest.raises(fastpg.TrainingInterrupted) as stopped:
         fastpg.train(env, policy, n_updates=10, n_trajectories=50, progress=press)
     same(stopped.value.run, fastpg.train(env, policy, n_updates=3, n_trajectories=50))
+
+
+@pytest.mark.parametrize("error", [fastpg.TrainingInterrupted, fastpg.TrainingDiverged])
+def test_what_stops_a_training_comes_out_of_a_process_pool_with_its_run(env, policy, error):
+    run = fastpg.train(env, policy, n_updates=1, n_trajectories=50)
+    sent = pickle.loads(pickle.dumps(error(run)))
+    assert type(sent) is error and str(sent) == str(error(run))
+    same(sent.run, run)
 
 
 def test_divergence_keeps_the_updates_before(env, policy):
