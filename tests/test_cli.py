@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -228,6 +229,21 @@ def test_ctrl_c_keeps_the_finished_updates(tmp_path):
     run = fastpg.load(out)
     assert 0 < len(run.history) < 1_000_000
     assert f"{len(run.history)} finished updates" in output
+
+
+def test_a_ctrl_c_that_was_lost_is_raised_later():
+    """As in a callback of LLVM's while a kernel compiles."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with cli._interrupts() as raise_lost:
+            raise_lost()
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                raise_lost()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_single_trajectory_needs_no_baseline(tmp_path):
