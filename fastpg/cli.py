@@ -648,7 +648,7 @@ def _compile_notice():
 
 @contextmanager
 def _interrupts():
-    """Yield a function that raises a Ctrl-C that was lost: where LLVM calls Python, exceptions are dropped."""
+    """Yield a function that raises a Ctrl-C that was lost: Python drops those in what LLVM calls back."""
     pressed = []
 
     def press(*_):

@@ -1,6 +1,8 @@
 """Playing and recording in Gymnasium's own environment."""
 
+import errno
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -48,11 +50,21 @@ def test_recording(env, policy, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["episode.gif"]
 
 
-def test_bad_recordings_are_refused(env, policy, tmp_path):
+def test_bad_recordings_are_refused(env, policy, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a .gif or an .mp4"):
         record(env, policy, policy.initial(), tmp_path / "episode.webm")
     with pytest.raises(ValueError, match="there is no directory"):
         record(env, policy, policy.initial(), tmp_path / "nowhere" / "episode.gif")
+    (tmp_path / "directory.gif").mkdir()
+    with pytest.raises(ValueError, match="is a directory"):
+        record(env, policy, policy.initial(), tmp_path / "directory.gif")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(ValueError, match="cannot be written .Permission denied"):
+        record(env, policy, policy.initial(), tmp_path / "episode.gif")
 
 
 def test_random_numbers_are_independent_and_a_prefix(env):

@@ -187,6 +187,7 @@ def test_gymnasiums_checker_passes(name, monkeypatch):
     def complaints(id):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", module="numba")  # where a kernel is compiled meanwhile
             env = gymnasium.make(id)
             check_env(env.unwrapped)
             env.close()
@@ -949,12 +950,12 @@ BAD_MASKS = {
 
 @pytest.mark.parametrize("mask, error", BAD_MASKS.values(), ids=BAD_MASKS)
 def test_bad_masks_are_refused_as_by_gymnasium(mask, error):
-    for vector in (
-        fastpg.make_vec("CartPole-v1", 3, autoreset_mode="Disabled"),
-        sync(CartPole(), 3, DISABLED),
+    for vector, errors in (
+        (fastpg.make_vec("CartPole-v1", 3, autoreset_mode="Disabled"), error),
+        (sync(CartPole(), 3, DISABLED), (error, AssertionError)),  # the latter in Gymnasium 1.3
     ):
         vector.reset(seed=0)
-        with pytest.raises(error, match="reset_mask"):
+        with pytest.raises(errors, match="reset_mask"):
             vector.reset(options={"reset_mask": mask})
 
 

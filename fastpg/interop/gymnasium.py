@@ -1,6 +1,7 @@
 """Playing a policy in Gymnasium's own environment, and recording it."""
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -69,7 +70,7 @@ def record(
     Raises
     ------
     ValueError
-        If the file is neither, or its directory does not exist.
+        If the file is neither, or its directory does not exist or cannot be written.
     """
     target = check_recording(path)
     check_policy(policy, env)
@@ -99,6 +100,12 @@ def check_recording(path: str | os.PathLike) -> Path:
         raise ValueError(f"path={str(path)!r}: a recording is a .gif or an .mp4 file")
     if not target.parent.is_dir():
         raise ValueError(f"path={str(path)!r}: there is no directory {target.parent}")
+    if target.is_dir():
+        raise ValueError(f"path={str(path)!r}: is a directory")
+    try:
+        tempfile.TemporaryDirectory(dir=target.parent).cleanup()
+    except OSError as error:
+        raise ValueError(f"path={str(path)!r}: cannot be written ({error.strerror})") from None
     return target
 
 
