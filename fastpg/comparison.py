@@ -14,6 +14,7 @@ from fastpg.intervals import student_t
 from fastpg.runs import Run, encode, id_of, load
 
 _POINTS = 200  # of a curve
+_LONG = 40  # letters
 
 
 class Outcome(NamedTuple):
@@ -90,6 +91,7 @@ def compare(runs: Sequence[Run | str | os.PathLike], path: str | os.PathLike | N
     ------
     ValueError
         If there are none, a directory holds none, a run has no updates, or two differ not even in the seed.
+        But where one is the beginning of the other, which was resumed from it, the longer stands for both.
 
     Examples
     --------
@@ -114,14 +116,37 @@ def grouped(runs: Sequence[Run | str | os.PathLike]) -> list[Group]:
         if not len(run.history):
             raise ValueError(f"runs[{number}]: has no updates")
         same = groups.setdefault(json.dumps(_settings(run), sort_keys=True), [])
-        if run.seed in [other.seed for other in same]:
-            raise ValueError(f"runs[{number}]: differs from another not even in the seed, {run.seed}")
-        same.append(run)
+        twin = next((i for i, other in enumerate(same) if other.seed == run.seed), None)
+        if twin is None:
+            same.append(run)
+        elif (longer := _longer(same[twin], run)) is not None:
+            same[twin] = longer
+        else:
+            raise ValueError(
+                f"runs[{number}]: has the settings and the seed, {run.seed}, of another run: "
+                "leave one out, or train with another seed"
+            )
     described = [_descriptions(members[0]) for members in groups.values()]
     told = [key for key in described[0] if len({texts[key] for texts in described}) > 1]
+    for key in told:
+        # In place of long words the names of classes, where they are as different.
+        words = {texts[key] for texts in described}
+        names = [texts[key].partition("(")[0] for texts in described]
+        if max(map(len, words)) > _LONG and len(set(names)) == len(words):
+            for texts, name in zip(described, names, strict=True):
+                texts[key] = name
     shown = [[texts[key] for key in told or ("env", "estimator") if texts[key]] for texts in described]
     labels = [", ".join(texts) or "default parameters" for texts in shown]
     return [Group(label, members) for label, members in zip(labels, groups.values(), strict=True)]
+
+
+def _longer(one, other):
+    """The longer of two runs of which the other is the beginning, as of one that was resumed; or None."""
+    short, long = sorted((one, other), key=lambda run: len(run.history))
+    if len(short.history) == len(long.history):
+        return None
+    returns = (run.history["mean_return"][: len(short.history)] for run in (short, long))
+    return long if np.array_equal(*returns, equal_nan=True) else None
 
 
 def _mean_with_interval(values):
@@ -155,6 +180,8 @@ def _descriptions(run):
 
 
 def _call(value):
+    if value is None:
+        return ""
     return (
         f"{type(value).__name__}({', '.join(_unusual(value))})" if hasattr(value, "_fields") else repr(value)
     )
@@ -167,6 +194,6 @@ def _unusual(value):
             text = _call(item) if hasattr(item, "_fields") else repr(item)
             yield (
                 f"{name}={text}"
-                if len(text) <= 40
+                if len(text) <= _LONG
                 else f"{name}=…{zlib.crc32(repr(encode(item)).encode()):08x}"
             )  # so that long values differ

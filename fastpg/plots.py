@@ -1,6 +1,7 @@
 """Pictures of estimates and of runs (matplotlib, from the extra `cli`)."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def comparison(groups: Sequence[Any]) -> Any:
             _band(ax, x, mean, half_width, f"C{i % 10}", group.label)
         _label(ax, against, "return" if name == "mean_return" else "signal-to-noise ratio of the gradient")
     axes[2].set_ylim(bottom=0.0)
-    axes[0].legend(loc="lower right", fontsize="small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    wrapped = ["\n".join(textwrap.wrap(label, 100)) for label in labels]
+    axes[0].figure.legend(handles, wrapped, loc="outside lower center", fontsize="small")
     seeds = any(len(group.runs) > 1 for group in groups)
     single = any(len(group.runs) == 1 for group in groups)
     bands = ["95 % intervals over seeds (Student's t)"] * seeds + ["± 2 standard errors of one seed"] * single

@@ -403,5 +403,5 @@ def test_compare_prints_a_table_and_draws(tmp_path):
         assert f"{outcome.mean_return:.2f} ± {outcome.half_width:.2f}" in row
         assert f" {outcome.n_seeds} " in row and f"{outcome.n_steps:,.0f}" in row
     twice = invoke("compare", directories[0], directories[0], "--out", tmp_path / "other.png")
-    assert twice.exit_code == 2 and "not even in the seed" in twice.output
+    assert twice.exit_code == 2 and "the settings and the seed" in twice.output
     assert not (tmp_path / "other.png").exists()

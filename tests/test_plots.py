@@ -167,10 +167,25 @@ def test_compare_draws_three_panels(runs, tmp_path):
         assert len(ax.lines) == 2
         x, mean, _ = group.curve(against, column)
         np.testing.assert_array_equal(ax.lines[0].get_data(), (x, mean))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
-        "Adam()",
-        "SGD(learning_rate=0.02)",
-    ]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Adam()", "SGD(learning_rate=0.02)"]
+
+
+def test_a_resumed_run_stands_for_its_beginning(runs):
+    beginning = replace(runs[0], history=runs[0].history[:2])
+    for order in ([beginning, runs[0]], [runs[0], beginning]):
+        (group,) = grouped(order)
+        assert group.runs == [runs[0]]
+    other = runs[0].history[:2].copy()
+    other["mean_return"] += 1.0
+    with pytest.raises(ValueError, match="the settings and the seed"):
+        grouped([runs[0], replace(runs[0], history=other)])
+
+
+def test_long_settings_are_told_by_the_names_of_their_classes(runs):
+    network = fastpg.SoftmaxMLP.for_env(runs[0].env, hidden=(16, 16))
+    labels = [group.label for group in grouped([runs[0], replace(runs[0], policy=network)])]
+    assert labels == ["SoftmaxLinear", "SoftmaxMLP"]
 
 
 def test_compare_reads_directories(runs, tmp_path):
@@ -192,7 +207,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     for none in ([], runs[0], "runs/one"):
         with pytest.raises(ValueError, match="must be a sequence of at least one run or directory"):
             fastpg.compare(none)
-    with pytest.raises(ValueError, match=r"runs\[1\]: differs from another not even in the seed, 0"):
+    with pytest.raises(ValueError, match=r"runs\[1\]: has the settings and the seed, 0, of another"):
         fastpg.compare([runs[0], runs[0]])
     with pytest.raises(ValueError, match=r"runs\[0\]: has no updates"):
         fastpg.compare([replace(runs[0], history=runs[0].history[:0])])
