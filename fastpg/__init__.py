@@ -80,3 +80,7 @@ __all__ = [
     "rollout",
     "train",
 ]
+
+
+def __dir__():
+    return sorted([*__all__, "envs", "random", "simd", "__version__"])

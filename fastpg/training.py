@@ -52,8 +52,9 @@ class TrainingDiverged(FloatingPointError):
     """An update was not finite; ``run`` holds the updates before it."""
 
     def __init__(self, run: Run):
+        cause = "a learning rate too large" if len(run.history) else "a reward or an observation that is not"
         super().__init__(
-            f"update {len(run.history)} is not finite (a learning rate too large?); "
+            f"update {len(run.history)} is not finite ({cause}?); "
             "the updates before it are in this exception's .run"
         )
         self.run = run
