@@ -24,7 +24,7 @@ from fastpg import packs
 from fastpg.dispatch import inner
 
 MAX_FEATURES = 2**20
-_UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of Gymnasium's that means none
+UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of Gymnasium's that means none
 
 
 class Constant(NamedTuple):
@@ -399,7 +399,7 @@ def _complete(features, env, name, least):
             numbers = [float(x) for x in values]
         except (TypeError, ValueError):
             raise ValueError(f"features={features!r}: {field} must be numbers") from None
-        bounds.append(tuple(x if abs(x) < _UNBOUNDED else math.copysign(math.inf, x) for x in numbers))
+        bounds.append(tuple(x if abs(x) < UNBOUNDED else math.copysign(math.inf, x) for x in numbers))
     if not all(low < high for low, high in zip(*bounds, strict=True)):
         raise ValueError(
             f"features={features!r}: low must be less than high, not {bounds[0]} and {bounds[1]}"

@@ -1,6 +1,6 @@
 """Gaussian policies over the outputs of a neural network, for continuous actions."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from fastpg import vectors
 from fastpg.arguments import check_number
 from fastpg.networks.log_std import FIXED, LEARNED, STATE_DEPENDENT, WithLogStd
 from fastpg.networks.mlp import MLP, check_hidden
+from fastpg.networks.scaled import scaled
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_linear import fixed_log_std
 from fastpg.policies.neural import Neural
@@ -15,7 +16,7 @@ from fastpg.policies.spaces import check_observations, check_real_actions
 
 
 class _Gaussian(NamedTuple):
-    network: WithLogStd
+    network: Any  # WithLogStd, or that Scaled
     log_std: tuple[float, ...]  # m numbers, for how many they are
 
 
@@ -39,14 +40,21 @@ class GaussianMLP(Neural, _Gaussian):
 
     @classmethod
     def for_env(
-        cls, env, hidden=(64, 64), activation="tanh", log_std="learned", initial_log_std=0.0, dtype=np.float32
+        cls,
+        env,
+        hidden=(64, 64),
+        activation="tanh",
+        log_std="learned",
+        initial_log_std=0.0,
+        dtype=np.float32,
+        scaling=None,
     ):
         """Return the policy whose numbers of inputs and outputs are those of the environment's spaces.
 
         Parameters
         ----------
         env : NamedTuple
-        hidden, activation, dtype
+        hidden, activation, dtype, scaling
             As for `SoftmaxMLP.for_env`.
         log_std : "learned", "state-dependent", or float
             A number is the log σ of all components, fixed.
@@ -69,7 +77,8 @@ class GaussianMLP(Neural, _Gaussian):
         start = fixed_log_std(log_std) if kind == FIXED else check_number("initial_log_std", initial_log_std)
         outputs = 2 * m if kind == STATE_DEPENDENT else m
         means = MLP.of((n, *check_hidden(hidden), outputs), activation, dtype)
-        return cls(WithLogStd(means, (start,) * m, kind), (start,) * m)
+        network = WithLogStd(means, (start,) * m, kind)
+        return cls(scaled(network, env, scaling), (start,) * m)
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.networks.mlp import MLP, check_hidden
+from fastpg.networks.scaled import scaled
 from fastpg.policies.neural import Neural
 from fastpg.policies.spaces import check_discrete_actions, check_observations
 from fastpg.random import categorical
@@ -100,7 +101,7 @@ class SoftmaxMLP(SoftmaxNetwork):
     __slots__ = ()
 
     @classmethod
-    def for_env(cls, env, hidden=(64, 64), activation="tanh", dtype=np.float32):
+    def for_env(cls, env, hidden=(64, 64), activation="tanh", dtype=np.float32, scaling=None):
         """Return the policy whose numbers of inputs and outputs are those of the environment's spaces.
 
         Parameters
@@ -112,6 +113,10 @@ class SoftmaxMLP(SoftmaxNetwork):
             Of the hidden layers.
         dtype : float32 or float64
             That the network computes in.
+        scaling : None, "bounds" or array_like, shape (..., n)
+            Whether the network sees observations scaled: with "bounds" from the bounds of their space, where
+            these are finite, to [-1, 1]; with observations (such as `fastpg.rollout` records) to their mean 0
+            and standard deviation 1. A critic does as the policy (`fastpg.networks.scaled`).
 
         Raises
         ------
@@ -128,4 +133,4 @@ class SoftmaxMLP(SoftmaxNetwork):
             raise ValueError(f"env: SoftmaxMLP needs Discrete actions, not {actions}")
         first, n = int(actions.start), int(actions.n)
         network = MLP.of((observations.shape[0], *check_hidden(hidden), n), activation, dtype)
-        return cls(network, tuple(range(first, first + n)))
+        return cls(scaled(network, env, scaling), tuple(range(first, first + n)))
