@@ -68,6 +68,7 @@ def _mlp(hidden=(64, 64), activation="tanh", **options):
 
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
 _FALLING: Any = LinearSchedule(3e-3, 3e-4, 40)
+_FALLING_SLOWLY: Any = LinearSchedule(2e-3, 2e-4, 40)
 
 _MINATAR_IDS = "MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"
 
@@ -125,6 +126,18 @@ ALGORITHMS = {"ppo": PPO, "a2c": A2C, "trpo": TRPO}
 
 _KNOWN_WITH: dict[str, dict[str, _Known]] = {
     "ppo": {
+        "Acrobot-v1": _Known(
+            _mlp((32, 32)),
+            algorithm=PPO(
+                n_envs=32,
+                n_steps=128,
+                epochs=8,
+                minibatch=256,
+                learning_rate=_FALLING_SLOWLY,
+                reward_scale=0.05,
+            ),
+            n_updates=40,
+        ),
         "CartPole-v1": _Known(
             _mlp((32, 32)),
             algorithm=PPO(
@@ -133,6 +146,19 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
             n_updates=40,
         ),
         **dict.fromkeys(_MINATAR_IDS, _MINATAR),
+        # With σ = 2 the car is pushed with all force now and then, and the first segments reach the top.
+        "MountainCarContinuous-v0": _Known(
+            _mlp((32, 32), scaling="bounds", initial_log_std=0.7),
+            algorithm=PPO(
+                n_envs=128,
+                n_steps=250,
+                epochs=8,
+                minibatch=2000,
+                learning_rate=_FALLING,
+                reward_scale=0.1,
+            ),
+            n_updates=40,
+        ),
         "Pendulum-v1": _Known(
             _mlp((32, 32)),
             algorithm=PPO(
