@@ -44,6 +44,7 @@ from fastpg.stepping import EPISODE_BITS, TERMINATED, TRUNCATED, write_observati
 
 _CHUNKS = 8  # if that leaves lanes enough
 _FEW_LANES = 16
+_ROWS = 128  # that a critic sees at a time
 
 
 class Lane(NamedTuple):
@@ -146,46 +147,46 @@ def _(policy, theta, observations, t, first, n, work):
     return lambda policy, theta, observations, t, first, n, work: None
 
 
-def _evaluate(critic, parameters, observations, t, first, n, work, values):
-    """Write the values of states into ``values[t, first : first + n]``, if there is a critic."""
+def _appraise(critic, parameters, segment, first, n, rows, work):
+    """Write the values of a chunk's states, and of those that its steps led to, if there is a critic."""
 
 
-@compiled_form(_evaluate)
-def _(critic, parameters, observations, t, first, n, work, values):
+@compiled_form(_appraise)
+def _(critic, parameters, segment, first, n, rows, work):
     if isinstance(critic, types.NoneType):
-        return lambda critic, parameters, observations, t, first, n, work, values: None
-
-    def evaluate(critic, parameters, observations, t, first, n, work, values):
-        outputs = critic.forward(parameters, rows_of(observations[t], first, n), work)
-        for k in range(n):
-            values[t, first + k] = outputs[k, 0]
-
-    return evaluate
+        return lambda critic, parameters, segment, first, n, rows, work: None
+    return lambda critic, parameters, segment, first, n, rows, work: _appraise_all(
+        critic, parameters, segment, first, n, rows, work
+    )
 
 
-def _bootstrap(critic, parameters, segment, t, first, n, work):
-    """Write the values of the states that a step led to, if there is a critic and they are known."""
-
-
-@compiled_form(_bootstrap)
-def _(critic, parameters, segment, t, first, n, work):
-    if isinstance(critic, types.NoneType):
-        return lambda critic, parameters, segment, t, first, n, work: None
-
-    def bootstrap(critic, parameters, segment, t, first, n, work):
-        observations, final, _, _, _, terminated, truncated, values, next_values = segment
+@outline
+def _appraise_all(critic, parameters, segment, first, n, rows, work):
+    """The same, with as many steps at a time as `rows` has room for."""
+    observations, final, _, _, _, terminated, truncated, values, next_values = segment
+    n_steps, n_envs = values.shape
+    flat = observations.reshape(observations.size)
+    width = len(flat) // ((n_steps + 1) * n_envs)
+    at_once = len(rows) // (n * width)
+    for start in range(0, n_steps + 1, at_once):
+        count = min(at_once, n_steps + 1 - start)
+        for k in range(count):
+            place = ((start + k) * n_envs + first) * width
+            rows[k * n * width : (k + 1) * n * width] = flat[place : place + n * width]
+        x = rows[: count * n * width].reshape((count * n, width))
+        outputs = critic.forward(parameters, x, work)
+        for k in range(count):
+            t = start + k
+            for lane in range(n):
+                value = outputs[k * n + lane, 0]
+                if t < n_steps:
+                    values[t, first + lane] = value
+                if t > 0:
+                    next_values[t - 1, first + lane] = value
+    for t in range(n_steps):
         for i in range(first, first + n):
             if truncated[t, i] & (not terminated[t, i]):
                 next_values[t, i] = critic.forward(parameters, rows_of(final[t], i, 1), work)[0, 0]
-            elif t + 1 < len(values):
-                next_values[t, i] = values[t + 1, i]
-        if t + 1 == len(values):
-            outputs = critic.forward(parameters, rows_of(observations[t + 1], first, n), work)
-            for k in range(n):
-                if not truncated[t, first + k]:
-                    next_values[t, first + k] = outputs[k, 0]
-
-    return bootstrap
 
 
 @inline
@@ -232,11 +233,12 @@ def _put_at_start(env, policy, parameters, memory, lane, key, number, like):
 @outline
 def record_chunk(parcel, chunk):
     """Take a chunk's environments through a segment."""
-    call, all_memory, numbers, segment, (policy_work, critic_work), totals = unpack(parcel)
+    call, all_memory, numbers, segment, (policy_work, critic_work, rows), totals = unpack(parcel)
     env, policy, theta, critic, value_parameters, lanes, horizon, key, beginning = call
-    observations, final, actions, log_probs, rewards, terminated, truncated, values, next_values = segment
+    observations, final, actions, log_probs, rewards, terminated, truncated, _, _ = segment
     memory = all_memory[chunk]
     policy_work, critic_work = workspace_at(policy_work, chunk), workspace_at(critic_work, chunk)
+    rows = workspace_at(rows, chunk)
     n_steps, n_envs = rewards.shape
     first = chunk * lanes
     n = min(lanes, n_envs - first)
@@ -248,7 +250,6 @@ def record_chunk(parcel, chunk):
         write_observation(observations, first + lane, take(memory, lane, like).observation)
     n_episodes, total, squares, length = 0.0, 0.0, 0.0, 0.0
     for t in range(n_steps):
-        _evaluate(critic, value_parameters, observations, t, first, n, critic_work, values)
         outputs = _outputs(policy, theta, observations, t, first, n, policy_work)
         step_lanes(env, policy, theta, outputs, horizon, memory, n, like)
         row = t * n_envs + first
@@ -269,8 +270,7 @@ def record_chunk(parcel, chunk):
                 numbers[i] += 1 << EPISODE_BITS
                 _put_at_start(env, policy, like_parameters, memory, lane, key, numbers[i], like)
             write_observation(observations, row + n_envs + lane, take(memory, lane, like).observation)
-    for t in range(n_steps):
-        _bootstrap(critic, value_parameters, segment, t, first, n, critic_work)
+    _appraise(critic, value_parameters, segment, first, n, rows, critic_work)
     totals[chunk, 0] = n_episodes
     totals[chunk, 1] = total
     totals[chunk, 2] = squares
@@ -354,9 +354,11 @@ class Segments:
         self.numbers = np.arange(n_envs, dtype=np.int64)
         self._totals = np.zeros((n_chunks, 4))
         like_theta = np.empty(0, dtype)
+        n_rows = max(self._lanes, _ROWS)
         self._work = (
             workspaces(policy, n_chunks, self._lanes, like_theta) if is_neural(policy) else None,
-            None if critic is None else workspaces(critic, n_chunks, self._lanes, like_theta),
+            None if critic is None else workspaces(critic, n_chunks, n_rows, like_theta),
+            None if critic is None else np.zeros((n_chunks, n_rows * critic.n_inputs), dtype),
         )
         kind = env.observation_space.dtype
         whole = not is_neural(policy) and (kind is None or kind.kind in "iu")
@@ -374,9 +376,13 @@ class Segments:
             np.zeros(steps if critic is not None else (0, 0), dtype),
         )
 
-    def record(self, theta, value_parameters=None) -> Episodes:
-        """Record the next segment into `segment`, and return what the episodes that ended in it earned."""
+    def record(self, theta, value_parameters=None, threads=None) -> Episodes:
+        """Record the next segment into `segment`, and return what the episodes that ended in it earned.
+
+        On its own number of threads unless another is given.
+        """
         policy = self.policy
+        threads = self.threads if threads is None else threads
         arguments = (
             distinct(self.env),
             distinct(policy),
@@ -394,7 +400,7 @@ class Segments:
             self._totals,
         )
         neural = policy if self.critic is None else None
-        with kernel_threads(self.threads), single_threaded_blas(neural):
+        with kernel_threads(threads), single_threaded_blas(neural):
             try:
                 record_segment(*arguments)
             except Exception:

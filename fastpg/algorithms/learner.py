@@ -1,8 +1,10 @@
 """The loop that all algorithms share: record a segment, estimate advantages, improve policy and critic."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from fastpg.algorithms.checks import check_neural
@@ -19,6 +21,7 @@ from fastpg.algorithms.minibatches import (
 from fastpg.blas import single_threaded_blas
 from fastpg.dispatch import distinct
 from fastpg.optimizers import learning_rate_at
+from fastpg.pace import Pace
 from fastpg.parallel import kernel_threads
 from fastpg.random import MAX_SEED
 from fastpg.segments import Segments
@@ -64,6 +67,8 @@ class Learner:
         self._advantages = np.zeros((n_steps, n_envs), dtype)
         self._order = np.arange(n_envs * n_steps)
         self._memories: dict[int, Memory] = {}
+        several = (numba.get_num_threads() if threads is None else threads) > 1
+        self._recording, self._ascending = (Pace() if several else None for _ in range(2))
         self._ascent = Ascent(zeros.copy(), zeros.copy(), zeros.copy(), np.zeros(1, np.int64))
 
     def step(self, theta, state, update) -> tuple[np.ndarray, tuple[np.ndarray, ...], "Improvement", dict]:
@@ -77,7 +82,8 @@ class Learner:
             mine[...] = given
         if lanes:
             self.segments.restore(*lanes)
-        episodes = self.segments.record(self._ascent.parameters[:n], self._ascent.parameters[n:])
+        theta, values = self._ascent.parameters[:n], self._ascent.parameters[n:]
+        episodes = self._paced(self._recording, lambda threads: self.segments.record(theta, values, threads))
         self.batch = self._batch()
         rate = learning_rate_at(self.algorithm.learning_rate, update)
         statistics = self.algorithm.improve(self, update, rate)
@@ -103,27 +109,44 @@ class Learner:
                 self.policy, self.critic, self.batch.observations.shape[1], largest, dtype
             )
         statistics = np.zeros(len(Statistics._fields))
-        with kernel_threads(self.threads), single_threaded_blas():
-            ascend(
-                distinct(self.policy),
-                self._n_policy,
-                self.like_action,
-                distinct(self.critic),
-                surrogate,
-                weights,
-                self.batch,
-                self._order,
-                n_minibatches,
-                shard_size(largest),
-                self._seed,
-                epoch,
-                self._ascent,
-                self._memories[largest],
-                rate,
-                _ADAM,
-                statistics,
-            )
+        arguments = (
+            distinct(self.policy),
+            self._n_policy,
+            self.like_action,
+            distinct(self.critic),
+            surrogate,
+            weights,
+            self.batch,
+            self._order,
+            n_minibatches,
+            shard_size(largest),
+            self._seed,
+            epoch,
+            self._ascent,
+            self._memories[largest],
+            rate,
+            _ADAM,
+            statistics,
+        )
+
+        def on(threads):
+            with kernel_threads(threads), single_threaded_blas():
+                ascend(*arguments)
+
+        self._paced(self._ascending, on)
         return Statistics(*statistics.tolist())
+
+    def _paced(self, pace: Pace | None, call: Callable[[int | None], Any]) -> Any:
+        """Return what a call returns that is given a number of threads: one or several, by the clock.
+
+        Minibatches are so small that all threads wait for one whose core is busy.
+        """
+        if pace is None:
+            return call(self.threads)
+        parallel, started = pace.parallel(), time.perf_counter()
+        result = call(self.threads if parallel else 1)
+        pace.note(parallel, time.perf_counter() - started)
+        return result
 
     def _batch(self):
         """The segment as rows, with advantages and targets."""

@@ -32,8 +32,8 @@ from fastpg.segments import workspace_at, workspaces
 from fastpg.simd import exp
 from fastpg.stepping import action_at
 
-_SHARDS = 4
-_SMALL, _LARGE = 32, 256  # rows of a shard: matrix products are fast, and activations stay in the L2 cache
+_SHARDS = 4  # for as many threads, if each has rows enough
+_SMALL, _LARGE = 64, 192  # rows of a shard: products are fast (see `fastpg.neural_scores.ROWS`)
 
 
 class Batch(NamedTuple):
@@ -92,7 +92,8 @@ N_SUMS = 5
 
 def shard_size(minibatch: int) -> int:
     """Return how many rows of a minibatch make a shard, a function of its size alone."""
-    return min(_LARGE, max(_SMALL, -(-minibatch // _SHARDS // _SMALL) * _SMALL))
+    n_shards = max(1, min(minibatch // _SMALL, max(_SHARDS, -(-minibatch // _LARGE))))
+    return -(-minibatch // n_shards)
 
 
 def memory_for(policy: Any, critic: Any, n_inputs: int, minibatch: int, dtype: Any) -> Memory:
