@@ -26,6 +26,7 @@ LEARNERS: dict[
         "rlox PPO": ("64-64 tanh", "rlox", ("rlox_learner",)),
     },
     "Pendulum-v1": {
+        "fastpg PPO": ("32-32 tanh", "fastpg", ("fastpg_learner", "--algorithm", "ppo")),
         "SB3 PPO": ("64-64 tanh", "stable_baselines3", ("stable_baselines3_learner", "PPO")),
         "RLtools SAC": ("64-64-64 relu", "rltools", ("rltools_learner",)),
     },

@@ -66,9 +66,12 @@ def _mlp(hidden=(64, 64), activation="tanh", **options):
     return policy
 
 
+def _falling(start, n_updates) -> Any:
+    """A learning rate that falls to a tenth."""
+    return LinearSchedule(start, 0.1 * start, n_updates)
+
+
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
-_FALLING: Any = LinearSchedule(3e-3, 3e-4, 40)
-_FALLING_SLOWLY: Any = LinearSchedule(2e-3, 2e-4, 40)
 
 _MINATAR_IDS = "MinAtar/Asterix-v0", "MinAtar/Asterix-v1", "MinAtar/Breakout-v0", "MinAtar/Breakout-v1"
 
@@ -133,7 +136,7 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
                 n_steps=128,
                 epochs=8,
                 minibatch=256,
-                learning_rate=_FALLING_SLOWLY,
+                learning_rate=_falling(2e-3, 40),
                 reward_scale=0.05,
             ),
             n_updates=40,
@@ -154,7 +157,7 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
                 n_steps=250,
                 epochs=8,
                 minibatch=2000,
-                learning_rate=_FALLING,
+                learning_rate=_falling(3e-3, 40),
                 reward_scale=0.1,
             ),
             n_updates=40,
@@ -162,19 +165,46 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
         "Pendulum-v1": _Known(
             _mlp((32, 32)),
             algorithm=PPO(
-                n_envs=32,
+                n_envs=16,
                 n_steps=200,
                 epochs=16,
                 minibatch=400,
-                learning_rate=_FALLING,
+                learning_rate=_falling(4e-3, 40),
                 discount=0.97,
                 reward_scale=0.05,
             ),
             n_updates=40,
         ),
     },
-    "a2c": {},
-    "trpo": {},
+    "a2c": {
+        "CartPole-v1": _Known(
+            _mlp((32, 32)),
+            algorithm=A2C(n_envs=32, n_steps=16, learning_rate=_falling(3e-3, 400), reward_scale=0.05),
+            n_updates=400,
+        ),
+    },
+    "trpo": {
+        "CartPole-v1": _Known(
+            _mlp((32, 32)),
+            algorithm=TRPO(
+                n_envs=32, n_steps=64, max_kl=0.02, learning_rate=2e-3, minibatch=256, reward_scale=0.05
+            ),
+            n_updates=60,
+        ),
+        "Pendulum-v1": _Known(
+            _mlp((32, 32)),
+            algorithm=TRPO(
+                n_envs=32,
+                n_steps=200,
+                max_kl=0.05,
+                learning_rate=2e-3,
+                minibatch=400,
+                discount=0.97,
+                reward_scale=0.05,
+            ),
+            n_updates=100,
+        ),
+    },
 }
 
 

@@ -4,13 +4,16 @@
 answers as `bench.serving` has it, with the time to compile among the facts.
 
 In float32, mapped over the devices. Actions are drawn for all lanes from one key, which is faster than a key
-a lane. Tried, all three (of a network the last) with the first number of lanes, then the fastest with each:
+a lane. Tried, the first three (of a network the last two) with the first number of lanes, then the fastest
+with each:
 
 * `resetting`: gymnax's `step`, which resets. Unfinished episodes are carried over into the next call, so
   every step counts. The score of a step is the automatic derivative of its log-probability; a lane adds them
   up and multiplies by the return at its end.
 * `masked`: `step_env`, which does not, from start to horizon; the steps after an episode's end do not count.
 * `recorded`: the same, but the steps are recorded, and their log-probabilities differentiated at once.
+* `gathered`: gymnax's `step`, the steps recorded; those of the episodes that have ended are gathered, and
+  their log-probabilities differentiated in batches. No step is simulated or differentiated for nothing.
 """
 
 import functools
@@ -21,6 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from bench.serving import Sums, fastest, gradient_arguments, gradient_facts, serve, steps_of, versions
+
+BATCH = 2048  # of steps that are differentiated at once where they are gathered
 
 
 class Policy:
@@ -146,6 +151,64 @@ def recorded(env, params, policy, n_lanes, theta, lanes, key):
     return lanes, (jax.grad(surrogate)(theta), returns.sum(), n_lanes, alive.sum())
 
 
+def begun(env, params, n_lanes, theta, key):
+    """Return fresh lanes with what `gathered` remembers of the steps before: none."""
+    observations, states, _, returns = start(env, params, n_lanes, theta, key)
+    shape = params.max_steps_in_episode, n_lanes
+    actions = jnp.zeros(shape, jnp.float32 if not hasattr(env.action_space(params), "n") else jnp.int32)
+    before = jnp.zeros((*shape, observations.shape[1])), actions, jnp.zeros(shape), jnp.ones(shape, bool)
+    return observations, states, returns, before
+
+
+def gathered(env, params, policy, n_lanes, theta, lanes, key):
+    """Step all lanes `horizon` times; return them, and the sums over the episodes that ended."""
+
+    def step(carry, key):
+        observations, states, returns = carry
+        key_actions, key_steps = jax.random.split(key)
+        actions = policy.sample(theta, observations, key_actions)
+        following, states, rewards, terminated, truncated, _ = jax.vmap(env.step, (0, 0, 0, None))(
+            jax.random.split(key_steps, n_lanes), states, actions, params
+        )
+        returns, over = returns + rewards, terminated | truncated
+        record = observations, actions, returns, over
+        return (following, states, jnp.where(over, 0.0, returns)), record
+
+    observations, states, returns, before = lanes
+    horizon = params.max_steps_in_episode
+    carry, record = jax.lax.scan(step, (observations, states, returns), jax.random.split(key, horizon))
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, record)
+
+    def back(
+        carry, step
+    ):  # from the last step to the first: the return of its episode, if that has ended now
+        total, counts = carry
+        earned, over, new = step
+        total, counts = jnp.where(over, earned, total), jnp.where(over, new, counts)
+        return (total, counts), (total, counts)
+
+    new = jnp.arange(2 * horizon)[:, None] >= horizon
+    nothing = jnp.zeros(n_lanes), jnp.zeros(n_lanes, bool)
+    _, (totals, counts) = jax.lax.scan(back, nothing, (both[2], both[3], new), reverse=True)
+    n = counts.sum()
+    places = jnp.nonzero(counts.ravel(), size=2 * horizon * n_lanes + BATCH, fill_value=0)[0]
+    rows = both[0].reshape(-1, both[0].shape[-1]), both[1].ravel(), totals.ravel()
+
+    def surrogate(theta, observations, actions, weights):
+        return jax.vmap(policy.log_prob, (None, 0, 0))(theta, observations, actions) @ weights
+
+    def differentiate(carry):
+        first, gradient = carry
+        here = jax.lax.dynamic_slice(places, (first,), (BATCH,))
+        observations, actions, weights = (array[here] for array in rows)
+        weights = jnp.where(first + jnp.arange(BATCH) < n, weights, 0.0)
+        return first + BATCH, gradient + jax.grad(surrogate)(theta, observations, actions, weights)
+
+    _, gradient = jax.lax.while_loop(lambda c: c[0] < n, differentiate, (0, jnp.zeros_like(theta)))
+    total = jnp.where(record[3], record[2], 0.0).sum()
+    return (*carry, record), (gradient, total, record[3].sum(), n_lanes * horizon)
+
+
 class Gradient:
     """Gradients on all devices with a number of lanes; compiled when made."""
 
@@ -156,7 +219,7 @@ class Gradient:
         self.theta = jnp.asarray(theta, jnp.float32)
         n = n_lanes // self.n_devices
         run = functools.partial(form, env, params, Policy(env, params, hidden), n)
-        begin = functools.partial(start, env, params, n)
+        begin = functools.partial(begun if form is gathered else start, env, params, n)
         self.lanes = jax.pmap(begin, in_axes=(None, 0))(self.theta, self._split())
         started = time.perf_counter()
         parallel = jax.pmap(run, in_axes=(None, 0, 0), donate_argnums=1)
@@ -185,7 +248,7 @@ def main():
     id, theta, lanes = arguments.id, arguments.theta, arguments.lanes
 
     hidden = arguments.hidden
-    forms = (recorded,) if hidden else (resetting, masked, recorded)
+    forms = (recorded, gathered) if hidden else (resetting, masked, recorded)
     made = {f.__name__: Gradient(f, id, theta, lanes[0], hidden) for f in forms}
     form = fastest({name: steps_of(gradient) for name, gradient in made.items()})
     facts = gradient_facts(made[form], arguments.calls)
