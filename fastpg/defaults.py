@@ -68,7 +68,7 @@ def _mlp(hidden=(64, 64), activation="tanh", **options):
 
 def _falling(start, n_updates) -> Any:
     """A learning rate that falls to a tenth."""
-    return LinearSchedule(start, 0.1 * start, n_updates)
+    return LinearSchedule(start, start / 10.0, n_updates)
 
 
 _ANNEALED: Any = LinearSchedule(0.1, 0.01, 150)
