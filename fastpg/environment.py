@@ -164,12 +164,16 @@ def observation_shape(env: Any) -> tuple[int, ...]:
     """
     key = type(env), _shape(env)
     if key not in _observation_shapes:
-        try:  # NumPy's numbers, for which nothing has to be compiled
-            state = env.reset(np.random.default_rng(0))
-        except NumbaError:  # they went into a compiled function
-            state = env.reset(trajectory_rng(seed_key(0), 0))
-        _observation_shapes[key] = np.shape(env.observe(state))
+        _observation_shapes[key] = np.shape(env.observe(some_state(env)))
     return _observation_shapes[key]
+
+
+def some_state(env: Any) -> Any:
+    """Return a state, for its types."""
+    try:  # NumPy's numbers, for which nothing has to be compiled
+        return env.reset(np.random.default_rng(0))
+    except NumbaError:  # they went into a compiled function
+        return env.reset(trajectory_rng(seed_key(0), 0))
 
 
 def observation_length(env: Any) -> int:

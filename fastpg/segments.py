@@ -21,6 +21,7 @@ from fastpg import vectors
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import compiled_form, distinct, inline, inner, outline, plain_kernel
+from fastpg.environment import some_state
 from fastpg.lane_arrays import words_of
 from fastpg.lane_memory import (
     VECTOR,
@@ -335,10 +336,10 @@ class Segments:
         self._beginning = True
         space = env.action_space
         width = int(np.prod(space.shape)) if space.shape else 0
-        rng = trajectory_rng(np.uint64(0), 0)
-        state = env.reset(rng)
+        state = some_state(env)
         observation = as_observation(env.observe(state))
         action = (0.0,) * width if width else 0
+        rng = Rng(np.uint64(0), np.uint64(0))
         lane = Lane(state, rng, 0, 0.0, env.observe(state), action, 0.0, 0.0, 0)
         held = leaves_of(lane)
         arrays = [leaf for leaf in held if np.ndim(leaf)]
