@@ -136,10 +136,10 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
                 n_steps=128,
                 epochs=8,
                 minibatch=256,
-                learning_rate=_falling(2e-3, 40),
+                learning_rate=_falling(2e-3, 80),
                 reward_scale=0.05,
             ),
-            n_updates=40,
+            n_updates=80,
         ),
         "CartPole-v1": _Known(
             _mlp((32, 32)),
