@@ -179,8 +179,8 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
     "a2c": {
         "CartPole-v1": _Known(
             _mlp((32, 32)),
-            algorithm=A2C(n_envs=32, n_steps=16, learning_rate=_falling(3e-3, 400), reward_scale=0.05),
-            n_updates=400,
+            algorithm=A2C(learning_rate=_falling(2e-3, 800), reward_scale=0.05),
+            n_updates=800,
         ),
     },
     "trpo": {
