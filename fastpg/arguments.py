@@ -128,6 +128,17 @@ def check_horizon(env: Any, horizon: Any) -> int:
     return check_integer("horizon", env.horizon if horizon is None else horizon, 1, MAX_HORIZON)
 
 
+def check_dtype(dtype: Any) -> int:
+    """Return the bits of a number, 32 or 64, or raise unless that is float32 or float64."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64") or dtype is None:
+        raise ValueError(f"dtype={dtype!r}: must be float32 or float64")
+    return int(name[-2:])
+
+
 def check_discount(discount: Any, name: str = "discount") -> float:
     """Return the discount γ, or another number between 0 and 1, or raise."""
     if isinstance(discount, bool) or not isinstance(discount, Real):

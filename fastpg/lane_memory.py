@@ -23,12 +23,14 @@ from fastpg.lane_arrays import (
     put_arrays,
     take_arrays,
 )
+from fastpg.precision import Single, has_single
 from fastpg.tables import table_scope
 from fastpg.vectors import store_record
 
 MAX_LANES = 128
 VECTOR = 8  # float64 in the widest vectors (AVX-512)
 _INTERLEAVE = 2  # vectors at a time; 4 is no faster
+_INTERLEAVE_SINGLE = 1
 _LANES_BYTES = 24 * 1024  # of a 32 KiB first-level data cache
 _LINE = 64  # bytes of a cache line
 
@@ -41,6 +43,11 @@ def allocate(like):
 def lane_count(like):
     """Return L, the number of lanes: a power of two that keeps the rows in the first-level cache."""
     return lanes_for(count_leaves(like))
+
+
+def vector_lanes(like):
+    """Return how many lanes go into one of the widest vectors: twice as many if there are `single` numbers."""
+    return VECTOR
 
 
 def count_leaves(value):
@@ -156,11 +163,15 @@ def leaf_types(ty):
         check_array_type(ty)
         return []
     whole = isinstance(ty, types.Float | types.Integer) and ty.bitwidth == 64
-    if not (whole or isinstance(ty, types.Boolean)):
+    if not (whole or isinstance(ty, types.Boolean | Single)):
         raise TypingError(
             f"a trajectory may hold booleans, and floats and integers of 64 bits: float() or int() the {ty}"
         )
     return [ty]
+
+
+def _vector_lanes(ty):
+    return 2 * VECTOR if has_single(ty) else VECTOR
 
 
 def _lane_count(ty):
@@ -168,8 +179,14 @@ def _lane_count(ty):
 
 
 def _slot(context, builder, array_type, array, lane, row, count, llvm_type):
-    """The address of a number: base + (row · L + lane) · 8, and no bounds or wraparound to check."""
+    """The address of a number: base + (row · L + lane) · 8, and no bounds or wraparound to check.
+
+    Of a row of float32 the first half is used: base + row · L · 8 + lane · 4.
+    """
     data = context.make_array(array_type)(context, builder, array).data
+    if llvm_type == ir.FloatType():
+        start = builder.gep(data, [ir.Constant(lane.type, row * count)], inbounds=True)
+        return builder.gep(builder.bitcast(start, llvm_type.as_pointer()), [lane], inbounds=True)
     index = builder.add(lane, ir.Constant(lane.type, row * count), flags=("nsw",))
     return builder.bitcast(builder.gep(data, [index], inbounds=True), llvm_type.as_pointer())
 
@@ -185,6 +202,8 @@ def _independent(builder, access, row, rows):
 
 
 def _row_type(leaf):
+    if isinstance(leaf, Single):
+        return ir.FloatType()
     return ir.DoubleType() if isinstance(leaf, types.Float) else ir.IntType(64)
 
 
@@ -225,6 +244,14 @@ def _(typing, like):
     return types.intp(like), codegen
 
 
+@lowered(vector_lanes)
+def _(typing, like):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, _vector_lanes(like))
+
+    return types.intp(like), codegen
+
+
 @lowered(take)
 def _(typing, memory, lane, like):
     count, rows = _lane_count(like), len(leaf_types(like))
@@ -248,8 +275,6 @@ def _(typing, memory, lane, like):
             slot = _slot(context, builder, memory, args[0], args[1], row, count, _row_type(ty))
             value, wanted = _independent(builder, builder.load(slot), row, rows), context.get_value_type(ty)
             row += 1
-            if isinstance(ty, types.Float):
-                return context.cast(builder, value, types.float64, ty)
             return value if value.type == wanted else builder.trunc(value, wanted)
 
         return build(like)
@@ -285,9 +310,7 @@ def _(typing, memory, lane, value, like):
                 return
             value = context.cast(builder, value, ty, like)
             row_type = _row_type(like)
-            if isinstance(like, types.Float):
-                value = context.cast(builder, value, like, types.float64)
-            elif value.type != row_type:
+            if value.type != row_type:
                 value = builder.zext(value, row_type)
             slot = _slot(context, builder, memory, args[0], args[1], row, count, row_type)
             _independent(builder, builder.store(value, slot), row, rows)
@@ -386,13 +409,19 @@ def _(typing, like):
     return like(like), codegen
 
 
-def _interleaved(module):
-    """Loop metadata: work on _INTERLEAVE vectors of lanes at a time, each operation for all of them."""
-    count = ir.Constant(ir.IntType(32), _INTERLEAVE)
-    request = module.add_metadata(["llvm.loop.interleave.count", count])
+def _interleaved(module, like):
+    """Loop metadata: work on that many vectors of lanes at a time, each operation for all of them.
+
+    Vectors are as long as the widest numbers allow, unless LLVM is told that most are half as wide.
+    """
+    wishes = {"llvm.loop.interleave.count": _INTERLEAVE}
+    if has_single(like):
+        wishes = {"interleave.count": _INTERLEAVE_SINGLE, "vectorize.width": _vector_lanes(like)}
+        wishes = {f"llvm.loop.{name}": number for name, number in wishes.items()}
+    requests = [module.add_metadata([name, ir.Constant(ir.IntType(32), n)]) for name, n in wishes.items()]
     # A loop's metadata names itself first, which keeps that of two loops apart.
-    loop = module.add_metadata([request, ir.MetaDataString(module, f"lanes {len(module.metadata)}")])
-    loop.operands = (loop, request)
+    loop = module.add_metadata([*requests, ir.MetaDataString(module, f"lanes {len(module.metadata)}")])
+    loop.operands = (loop, *requests)
     return loop
 
 
@@ -404,7 +433,7 @@ def _fits(ty, like):
     if isinstance(ty, types.Array) and isinstance(like, types.Array):
         check_array_type(ty)
         return ty.dtype == like.dtype and ty.ndim == like.ndim
-    kinds = (types.Boolean, types.Integer, types.Float)
+    kinds = (types.Boolean, types.Integer, (types.Float, Single))
     rank = [next((i for i, kind in enumerate(kinds) if isinstance(t, kind)), None) for t in (ty, like)]
     if rank == [1, 1]:
         return ty.signed == like.signed
@@ -429,7 +458,7 @@ def _(typing, function, n_lanes, arguments):
         following = builder.add(lane, one, flags=("nsw",))
         lane.add_incoming(following, builder.block)
         branch = builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-        branch.set_metadata("llvm.loop", _interleaved(builder.module))
+        branch.set_metadata("llvm.loop", _interleaved(builder.module, arguments))
         builder.position_at_end(after)
         return context.get_dummy_value()
 

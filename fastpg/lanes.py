@@ -18,7 +18,6 @@ from fastpg import vectors
 from fastpg.dispatch import inner, lowered, outline, plain_kernel
 from fastpg.lane_arrays import check_array_type
 from fastpg.lane_memory import (
-    VECTOR,
     allocate,
     flag,
     for_each_lane,
@@ -28,12 +27,14 @@ from fastpg.lane_memory import (
     put,
     raised,
     take,
+    vector_lanes,
     widest_vectors,
     zero,
 )
 from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, rows_at, rows_like
 from fastpg.parallel import in_parallel, pack, unpack
-from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
+from fastpg.precision import as_precise_as, lane_parameters, widened
+from fastpg.random import Rng, next_step, policy_rng, rng_for, seed_key, trajectory_rng
 from fastpg.scores import (
     acted,
     final_score,
@@ -74,7 +75,9 @@ def as_observation(observation):
 @lowered(as_observation)
 def _(typing, observation):
     result = (
-        vectors.float_vector(len(observation)) if isinstance(observation, types.BaseTuple) else observation
+        vectors.float_vector(len(observation), observation)
+        if isinstance(observation, types.BaseTuple)
+        else observation
     )
 
     if isinstance(observation, types.Array):
@@ -93,8 +96,8 @@ def _(typing, observation):
 @inner
 def begin(env, policy, theta, accumulator, key, base, number):
     """Return trajectory number `base + number` of a seed at its start."""
-    rng = trajectory_rng(key, base + number)
-    state = env.reset(rng)
+    rng = rng_for(theta, trajectory_rng(key, base + number))
+    state = as_precise_as(theta, env.reset(rng))
     rng = next_step(rng)
     # For their types alone: `act` chooses the first action.
     observation = as_observation(env.observe(state))
@@ -107,10 +110,10 @@ def begin(env, policy, theta, accumulator, key, base, number):
 
 
 @inner
-def restart(env, like, key, base, number):
+def restart(env, theta, like, key, base, number):
     """Return what `begin` would: all trajectories of a kind begin with the same action and trace."""
-    rng = trajectory_rng(key, base + number)
-    state, rng = env.reset(rng), next_step(rng)
+    rng = rng_for(theta, trajectory_rng(key, base + number))
+    state, rng = as_precise_as(theta, env.reset(rng)), next_step(rng)
     return Trajectory(state, like.action, rng, 0, number, like.trace, like.factor, like.rows)
 
 
@@ -132,14 +135,14 @@ def move(env, accumulator, trajectory, horizon):
     state, action, rng, time, number, trace, factor, rows = trajectory
     state, reward, terminated = env.step(state, action, rng)
     time += 1
-    trace = accumulator.rewarded(trace, reward * 1.0)
+    trace = accumulator.rewarded(trace, widened(reward * 1.0))
     moved = Trajectory(state, action, next_step(rng), time, number, trace, factor, rows)
     return moved, bool(terminated) | (time >= horizon)
 
 
 @inner
 def _whole_vectors(n_lanes, like):
-    return n_lanes if holds_arrays(like) else (n_lanes + (VECTOR - 1)) & -VECTOR
+    return n_lanes if holds_arrays(like) else (n_lanes + (vector_lanes(like) - 1)) & -vector_lanes(like)
 
 
 @inner
@@ -228,6 +231,7 @@ def simulate(parcel, chunk):
     """Run a chunk's trajectories to their ends, add them to its row of `totals`, and note the steps."""
     call, all_totals, all_steps = unpack(parcel)
     env, policy, theta, accumulator, horizon, key, base, first, end, size = call
+    theta = lane_parameters(theta)
     start = first + chunk * size
     stop = min(end, start + size)
     totals = all_totals[chunk]
@@ -240,7 +244,7 @@ def simulate(parcel, chunk):
     following = start + n_lanes
     n_steps = 0
     for lane in range(n_lanes):
-        put(memory, lane, restart(env, like, key, base, start + lane), like)
+        put(memory, lane, restart(env, theta, like, key, base, start + lane), like)
     _fill_last_vector(memory, n_lanes, like)
     while n_lanes > 0:
         _look(env, policy, theta, accumulator, memory, n_lanes, like, sight)
@@ -259,13 +263,13 @@ def simulate(parcel, chunk):
                 lane = 64 * block + position
                 if lane >= n_lanes:  # one of the copies that fill the last vector
                     continue
-                trajectory = take(memory, lane, like)
+                trajectory = widened(take(memory, lane, like))
                 score = final_score(
                     policy, theta, accumulator, trajectory, record, lane, horizon, observation
                 )
                 accumulator.finish(totals, trajectory, score)
                 if following < stop:
-                    put(memory, lane, restart(env, like, key, base, following), like)
+                    put(memory, lane, restart(env, theta, like, key, base, following), like)
                     following += 1
                 else:
                     n_lanes -= 1

@@ -11,10 +11,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
 from fastpg import simd
-from fastpg.dispatch import compiled_as, inline, lowered
+from fastpg.dispatch import compiled_as, compiled_form, inline, inner, lowered
+from fastpg.precision import has_single, single
 
 MAX_SEED = 2**64 - 1
 MAX_NORMALS = 2**14
@@ -30,6 +32,10 @@ class Rng(NamedTuple):
 
     key: np.uint64
     gamma: np.uint64
+
+
+class SingleRng(Rng):
+    """The same in lanes of float32 (`fastpg.precision`), in compiled code only: draws are rounded down to it."""
 
 
 class RecordedRng(Rng):
@@ -124,19 +130,50 @@ def _trajectory_rng(key, trajectory):
 @compiled_as(next_step)
 @inline
 def _next_step(rng):
-    return Rng(rng.key + (rng.gamma << STEP_BITS), rng.gamma)
+    return _with_key(rng, rng.key + (rng.gamma << STEP_BITS))
 
 
 @compiled_as(steps_later)
 @inline
 def _steps_later(rng, n):
-    return Rng(rng.key + np.uint64(n) * (rng.gamma << STEP_BITS), rng.gamma)
+    return _with_key(rng, rng.key + np.uint64(n) * (rng.gamma << STEP_BITS))
 
 
 @compiled_as(policy_rng)
 @inline
 def _policy_rng(rng):
-    return Rng(rng.key + (rng.gamma << _POLICY_BITS), rng.gamma)
+    return _with_key(rng, rng.key + (rng.gamma << _POLICY_BITS))
+
+
+def _with_key(rng, key):
+    return Rng(key, rng.gamma)
+
+
+@lowered(_with_key)
+def _(typing, rng, key):
+    def codegen(context, builder, signature, args):
+        return builder.insert_value(args[0], args[1], 0)
+
+    return rng(rng, types.uint64), codegen
+
+
+def rng_for(theta, rng):
+    """Return an `Rng`, as a `SingleRng` if θ is `single`."""
+    return rng
+
+
+@lowered(rng_for)
+def _(typing, theta, rng):
+    kind = types.NamedUniTuple(types.uint64, 2, SingleRng) if has_single(theta) else rng
+
+    def codegen(context, builder, signature, args):
+        return args[1]
+
+    return kind(theta, rng), codegen
+
+
+def _is_single(rng):
+    return getattr(rng, "instance_class", None) is SingleRng
 
 
 def uniform(rng, j):
@@ -159,13 +196,41 @@ def uniform(rng, j):
     return float(_uniform(_checked_rng(rng), j))
 
 
-@compiled_as(uniform)
+@inline
+def _bits(rng, j):
+    return mix64(rng.key + rng.gamma * np.uint64(j))
+
+
 @inline
 def _uniform(rng, j):
-    bits = mix64(rng.key + rng.gamma * np.uint64(j))
+    bits = _bits(rng, j)
     # 52 random bits as the mantissa of a number in [1, 2): no conversion from integer to float, for
     # which AVX2 has no packed instruction.
     return simd.float_from_bits((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)) - 1.0
+
+
+def _fraction(bits):
+    """Return the first 24 of 64 bits as a `single` in [0, 1)."""
+
+
+@lowered(_fraction)
+def _(typing, bits):
+    def codegen(context, builder, signature, args):
+        first = builder.trunc(builder.lshr(args[0], ir.Constant(args[0].type, 40)), ir.IntType(32))
+        number = builder.sitofp(first, ir.FloatType())
+        return builder.fmul(number, ir.Constant(number.type, 2.0**-24))
+
+    return single(types.uint64), codegen
+
+
+@inner
+def _uniform_single(rng, j):
+    return _fraction(_bits(rng, j))
+
+
+@compiled_form(uniform)
+def _(rng, j):
+    return (lambda rng, j: _uniform_single(rng, j)) if _is_single(rng) else (lambda rng, j: _uniform(rng, j))
 
 
 def normal(rng, j):

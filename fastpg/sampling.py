@@ -45,7 +45,10 @@ def as_parameters(policy, theta):
     """Return θ as compiled code has it: an array if trajectories are recorded, else a tuple."""
     if is_neural(policy):
         return np.array(theta, policy.network.dtype)
-    return np.array(theta) if is_recorded(as_policy(policy)) else tuple(theta.tolist())
+    if is_recorded(as_policy(policy)):
+        return np.array(theta)
+    single = np.dtype(getattr(policy, "dtype", np.float64)) == np.float32
+    return tuple(theta.astype(np.float32)) if single else tuple(theta.tolist())
 
 
 def sample(

@@ -24,13 +24,39 @@ stand the interval and the relative error that the rounded polynomial leaves in 
 
 import math
 import struct
+from functools import wraps
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastpg import simd_single
 from fastpg.dispatch import compiled_form, exact, lowered
+from fastpg.precision import has_single, narrowed, single, widened
+
+_STRICT = {"forceinline": True, "error_model": "numpy", "fastmath": False}
+
+
+def elementary(function):
+    """A function of a number: float64, or in compiled code that of `fastpg.simd_single` if it is a `single`.
+
+    Where that has none, it is the float64's, rounded.
+    """
+    compiled = exact(function)
+    form = getattr(simd_single, function.__name__, None)
+
+    @wraps(function)
+    def either(x):
+        return compiled(x)
+
+    @compiled_form(either, _STRICT)
+    def _(x):
+        if x != single:
+            return function
+        return form.py_func if form else lambda x: narrowed(compiled(widened(x)))
+
+    return either
 
 
 def fma(a, b, c):
@@ -70,7 +96,11 @@ def _fma(typing_context, a, b, c):
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-compiled_form(fma, {"forceinline": True, "fastmath": False})(lambda a, b, c: lambda a, b, c: _fma(a, b, c))
+@compiled_form(fma, _STRICT)
+def _(a, b, c):
+    if has_single(types.Tuple((a, b, c))):
+        return lambda a, b, c: simd_single.fma(a, b, c)
+    return lambda a, b, c: _fma(a, b, c)
 
 
 @lowered(float_from_bits)
@@ -117,7 +147,7 @@ def _exp_reduced(x, bias):
     return bits_from_float(t), r, z, fma(fma(q89, z2, fma(q67, z, q45)), z2, fma(q23, z, q01))
 
 
-@exact
+@elementary
 def exp(x):
     """e**x, error below 1.0 ULP, for denormal results as well.
 
@@ -134,7 +164,7 @@ def exp(x):
     return mantissa * float_from_bits(half) * float_from_bits((bits << 52) - half)
 
 
-@exact
+@elementary
 def exp_of_negative(x):
     """e**x for x <= 0, error below 1.0 ULP; 3.3e-308 in place of anything smaller. NaN propagates.
 
@@ -146,7 +176,7 @@ def exp_of_negative(x):
     return (1.0 + fma(z, q, r)) * float_from_bits(bits << 52)
 
 
-@exact
+@elementary
 def tanh(x):
     """Hyperbolic tangent, error below 1.7 ULP.
 
@@ -242,7 +272,7 @@ def _log(x, bias):
     return fma(k, _LN2_SHORT, f - (half - fma(s, half + remainder, k * _LN2_REST)))
 
 
-@exact
+@elementary
 def log(x):
     """Natural logarithm, error below 0.9 ULP.
 
@@ -257,7 +287,7 @@ def log(x):
     return value if x > 0.0 else (-math.inf if x == 0.0 else math.nan)
 
 
-@exact
+@elementary
 def log_bounded(x):
     """Natural logarithm for 2**-1022 <= x < inf, error below 0.9 ULP; nonsense beyond."""
     return _log(np.float64(x), 2.0**52 + 1023.0)
@@ -334,19 +364,19 @@ def _bounded(x):
     return bits_from_float(t), r - deficit, fma(q, z2, w)
 
 
-@exact
+@elementary
 def sin_bounded(x):
     """Sine for |x| <= 2**21, error below 1.45 ULP; NaN beyond. sin_bounded(-0.0) = -0.0."""
     return _as_sin(*_bounded(np.float64(x)))
 
 
-@exact
+@elementary
 def cos_bounded(x):
     """Cosine for |x| <= 2**21, error below 1.45 ULP; NaN beyond. Shares its work with `sin_bounded` of x."""
     return _as_cos(*_bounded(np.float64(x)))
 
 
-@exact
+@elementary
 def cos_turns(x):
     """Cosine of 2 pi x for 0 <= x <= 1, error below 2.5 ULP; nonsense beyond.
 
@@ -365,7 +395,7 @@ def cos_turns(x):
     return y * fma(q, z, 6.283185307179586)
 
 
-@exact
+@elementary
 def sin_cos_near(r):
     """Sine and cosine for |r| <= pi/4, errors below 1 ULP and a half."""
     r = np.float64(r)
@@ -443,7 +473,7 @@ def _reduce_any(x):
     return bits, r, e
 
 
-@exact
+@elementary
 def sin(x):
     """Sine of any float64, error below 0.85 ULP; sin(-0.0) = -0.0, sin(+-inf) = NaN, NaN propagates."""
     x = np.float64(x)
@@ -451,7 +481,7 @@ def sin(x):
     return float_from_bits(bits_from_float(_as_sin(bits, *_sin_cos(r, e))) ^ (bits_from_float(x) & _SIGN))
 
 
-@exact
+@elementary
 def cos(x):
     """Cosine of any float64, error below 0.85 ULP; cos(+-inf) = NaN, NaN propagates."""
     bits, r, e = _reduce_any(abs(np.float64(x)))

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from fastpg import simd
 from fastpg.dispatch import compiled_as, compiled_form, inline, inner, lowered
+from fastpg.precision import has_single, single
 from fastpg.random import normal
 from fastpg.tables import load_from_table
 
@@ -220,9 +221,15 @@ def elements(builder, vector, length):
     return [builder.extract_value(vector, i) for i in range(length)]
 
 
-def float_vector(length):
-    """The type of a vector in compiled code."""
-    return types.UniTuple(types.float64, length)
+def float_vector(length, *like):
+    """The type of a vector in compiled code: of `single` if there are some in other types, else of float64."""
+    return types.UniTuple(single if any(map(has_single, like)) else types.float64, length)
+
+
+def elements_as(context, builder, vector, kind, wanted):
+    """The components of a tuple of numbers as numbers of another type."""
+    values = elements(builder, vector, len(kind))
+    return [context.cast(builder, value, ty, wanted) for value, ty in zip(values, kind, strict=True)]
 
 
 @lowered(affine)
@@ -231,10 +238,11 @@ def _(typing, theta, x):
     rows, rest = divmod(len(theta), n + 1)
     if rest:
         raise TypingError(f"{len(theta)} parameters are no whole number of rows for {n} observations")
+    result = float_vector(rows, theta, x)
 
     def codegen(context, builder, signature, args):
-        weights = elements(builder, args[0], len(theta))
-        inputs = elements(builder, args[1], n)
+        weights = elements_as(context, builder, args[0], theta, result.dtype)
+        inputs = elements_as(context, builder, args[1], x, result.dtype)
         outputs = []
         for row in range(rows):
             *row_weights, total = weights[row * (n + 1) : (row + 1) * (n + 1)]
@@ -243,19 +251,21 @@ def _(typing, theta, x):
             outputs.append(total)
         return cgutils.pack_array(builder, outputs)
 
-    return float_vector(rows)(theta, x), codegen
+    return result(theta, x), codegen
 
 
 @lowered(outer_with_bias)
 def _(typing, e, x):
+    result = float_vector(len(e) * (len(x) + 1), e, x)
+
     def codegen(context, builder, signature, args):
-        inputs = elements(builder, args[1], len(x))
+        inputs = elements_as(context, builder, args[1], x, result.dtype)
         outputs = []
-        for factor in elements(builder, args[0], len(e)):
+        for factor in elements_as(context, builder, args[0], e, result.dtype):
             outputs += [builder.fmul(factor, value, flags=FLAGS) for value in inputs] + [factor]
         return cgutils.pack_array(builder, outputs)
 
-    return float_vector(len(e) * (len(x) + 1))(e, x), codegen
+    return result(e, x), codegen
 
 
 @lowered(but_last)
@@ -263,19 +273,21 @@ def _(typing, x):
     def codegen(context, builder, signature, args):
         return cgutils.pack_array(builder, elements(builder, args[0], len(x) - 1))
 
-    return float_vector(len(x) - 1)(x), codegen
+    return float_vector(len(x) - 1, x)(x), codegen
 
 
 @lowered(with_balance)
 def _(typing, x):
+    result = float_vector(len(x) + 1, x)
+
     def codegen(context, builder, signature, args):
         values = elements(builder, args[0], len(x))
-        total = ir.Constant(ir.DoubleType(), 0.0)
+        total = context.get_constant(result.dtype, 0.0)
         for value in values:
             total = builder.fsub(total, value, flags=FLAGS)
-        return cgutils.pack_array(builder, [*values, total], ir.DoubleType())
+        return cgutils.pack_array(builder, [*values, total], total.type)
 
-    return float_vector(len(x) + 1)(x), codegen
+    return result(x), codegen
 
 
 @lowered(nothing)
@@ -384,7 +396,7 @@ def _(typing, x, like):
     def codegen(context, builder, signature, args):
         return cgutils.pack_array(builder, elements(builder, args[0], len(like)))
 
-    return float_vector(len(like))(x, like), codegen
+    return float_vector(len(like), x)(x, like), codegen
 
 
 @lowered(trailing)
@@ -393,7 +405,7 @@ def _(typing, x, like):
         values = elements(builder, args[0], len(x))[len(like) :]
         return context.make_tuple(builder, signature.return_type, values)
 
-    return float_vector(len(x) - len(like))(x, like), codegen
+    return float_vector(len(x) - len(like), x)(x, like), codegen
 
 
 @lowered(section)
@@ -411,11 +423,13 @@ def _(typing, array, start, like):
 
 @lowered(concatenate)
 def _(typing, x, y):
-    def codegen(context, builder, signature, args):
-        values = elements(builder, args[0], len(x)) + elements(builder, args[1], len(y))
-        return context.make_tuple(builder, signature.return_type, values)
+    result = float_vector(len(x) + len(y), x, y)
 
-    return float_vector(len(x) + len(y))(x, y), codegen
+    def codegen(context, builder, signature, args):
+        values = [elements_as(context, builder, args[i], kind, result.dtype) for i, kind in enumerate((x, y))]
+        return context.make_tuple(builder, result, values[0] + values[1])
+
+    return result(x, y), codegen
 
 
 @lowered(with_balancing_row)
@@ -426,13 +440,13 @@ def _(typing, rows, length):
         values = elements(builder, args[0], len(rows))
         balance = []
         for column in range(width):
-            total = ir.Constant(ir.DoubleType(), 0.0)
+            total = context.get_constant(rows.dtype, 0.0)
             for value in values[column::width]:
                 total = builder.fsub(total, value, flags=FLAGS)
             balance.append(total)
         return cgutils.pack_array(builder, values + balance)
 
-    return float_vector(len(length))(rows, length), codegen
+    return float_vector(len(length), rows)(rows, length), codegen
 
 
 def _elementwise(function, instruction):
@@ -440,12 +454,14 @@ def _elementwise(function, instruction):
 
     @lowered(function)
     def _(typing, x, y):
-        def codegen(context, builder, signature, args):
-            pairs = zip(elements(builder, args[0], len(x)), elements(builder, args[1], len(y)), strict=True)
-            values = [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in pairs]
-            return context.make_tuple(builder, x, values)
+        result = float_vector(len(x), x, y)
 
-        return x(x, y), codegen
+        def codegen(context, builder, signature, args):
+            operands = (elements_as(context, builder, args[i], kind, result.dtype) for i, kind in enumerate((x, y)))
+            values = [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in zip(*operands, strict=True)]
+            return context.make_tuple(builder, result, values)
+
+        return result(x, y), codegen
 
 
 _elementwise(add, "fadd")
@@ -455,30 +471,36 @@ _elementwise(multiply, "fmul")
 
 @lowered(scale)
 def _(typing, x, factor, offset):
-    def codegen(context, builder, signature, args):
-        values = [builder.fmul(value, args[1], flags=FLAGS) for value in elements(builder, args[0], len(x))]
-        values = [builder.fadd(v, args[2], flags=FLAGS) for v in values]
-        return cgutils.pack_array(builder, values, ir.DoubleType())
+    result = float_vector(len(x), x)
 
-    return x(x, types.float64, types.float64), codegen
+    def codegen(context, builder, signature, args):
+        factor, offset = args[1:]
+        values = elements_as(context, builder, args[0], x, result.dtype)
+        values = [builder.fmul(value, factor, flags=FLAGS) for value in values]
+        values = [builder.fadd(value, offset, flags=FLAGS) for value in values]
+        return context.make_tuple(builder, result, values)
+
+    return result(x, result.dtype, result.dtype), codegen
 
 
 @lowered(total)
 def _(typing, x):
+    kind = float_vector(1, x).dtype
+
     def codegen(context, builder, signature, args):
-        result = context.get_constant(types.float64, 0.0)
-        for value in elements(builder, args[0], len(x)):
+        result = context.get_constant(kind, 0.0)
+        for value in elements_as(context, builder, args[0], x, kind):
             result = builder.fadd(result, value, flags=FLAGS)
         return result
 
-    return types.float64(x), codegen
+    return kind(x), codegen
 
 
 @lowered(squares)
 def _(typing, x):
     def codegen(context, builder, signature, args):
         values = elements(builder, args[0], len(x))
-        return cgutils.pack_array(builder, [builder.fmul(value, value, flags=FLAGS) for value in values])
+        return context.make_tuple(builder, x, [builder.fmul(value, value, flags=FLAGS) for value in values])
 
     return x(x), codegen
 
@@ -508,19 +530,17 @@ def _(typing, x):
     def codegen(context, builder, signature, args):
         return ir.Constant(context.get_value_type(signature.return_type), None)
 
-    return float_vector(len(x))(x), codegen
+    return float_vector(len(x), x)(x), codegen
 
 
 @lowered(floats)
 def _(typing, x):
-    def codegen(context, builder, signature, args):
-        values = elements(builder, args[0], len(x))
-        converted = [
-            context.cast(builder, value, ty, types.float64) for value, ty in zip(values, x, strict=True)
-        ]
-        return cgutils.pack_array(builder, converted)
+    result = float_vector(len(x), x)
 
-    return float_vector(len(x))(x), codegen
+    def codegen(context, builder, signature, args):
+        return context.make_tuple(builder, result, elements_as(context, builder, args[0], x, result.dtype))
+
+    return result(x), codegen
 
 
 @intrinsic
@@ -533,13 +553,13 @@ def _replace(typing, x, index, value):
         ]
         return cgutils.pack_array(builder, values)
 
-    return x(x, types.intp, types.float64), codegen
+    return x(x, types.intp, x.dtype), codegen
 
 
 @lowered(indicator_minus)
 def _(typing, index, x):
     def codegen(context, builder, signature, args):
-        one, zero = (context.get_constant(types.float64, value) for value in (1.0, 0.0))
+        one, zero = (context.get_constant(x.dtype, value) for value in (1.0, 0.0))
         outputs = []
         for i, value in enumerate(elements(builder, args[1], len(x))):
             chosen = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, i))
@@ -602,13 +622,14 @@ def callable_in_code(typing, function, *arguments):
 
 @lowered(normals)
 def _(typing, rng, like):
+    result = float_vector(len(like), like)
     draw = callable_in_code(typing, _draw, rng, types.intp)
 
     def codegen(context, builder, signature, args):
         numbers = (context.get_constant(types.intp, i) for i in range(len(like)))
-        return cgutils.pack_array(builder, [draw(context, builder, args[0], i) for i in numbers])
+        return context.make_tuple(builder, result, [draw(context, builder, args[0], i) for i in numbers])
 
-    return float_vector(len(like))(rng, like), codegen
+    return result(rng, like), codegen
 
 
 @compiled_as(argmax)

@@ -12,6 +12,7 @@ where H_t itself is left out of what follows g_t: E[g_t H_t | s_t] = 0. H and �
 from typing import Any, NamedTuple
 
 from fastpg import vectors
+from fastpg.precision import widened
 from fastpg.scores import running_entropy_score
 
 
@@ -38,7 +39,7 @@ class EntropyBonus(NamedTuple):
 
     def level(self, policy, theta, observation):
         """Return β H_t."""
-        return self.beta * policy.entropy(theta, observation)
+        return widened(self.beta * policy.entropy(theta, observation))
 
     def push(self, gradient, weight, policy, theta, observation):
         """Return a sum of scores with ``weight · β ∇H_t`` added."""

@@ -15,6 +15,7 @@ import numpy as np
 from fastpg import moments
 from fastpg.estimators.sums import COLUMNS, add_returns
 from fastpg.neural_lanes import behavior_in_lane
+from fastpg.precision import widened
 from fastpg.sampling import as_parameters
 
 
@@ -44,7 +45,7 @@ class WeightedTerms(NamedTuple):
         behavior = behavior_in_lane(theta, self.behavior)
         ratio = policy.log_prob(theta, observation, action) - policy.log_prob(behavior, observation, action)
         of = self.of.acted(trace.of, score, policy, theta, observation, action, time)
-        return WeightedTrace(of, trace.log_weight + ratio)
+        return WeightedTrace(of, trace.log_weight + widened(ratio))
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg.arguments import check_integer
+from fastpg.arguments import check_dtype, check_integer
 from fastpg.dispatch import apart
 from fastpg.networks.activations import (
     ACTIVATIONS,
@@ -75,12 +75,11 @@ class MLP(NamedTuple):
         """
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: must be one of {', '.join(map(repr, ACTIVATIONS))}")
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype={dtype!r}: must be float32 or float64")
+        bits = check_dtype(dtype)
         sizes = tuple(check_integer("sizes", size, 1) for size in sizes)
         if len(sizes) < 2:
             raise ValueError(f"sizes={sizes!r}: must have at least inputs and outputs")
-        return cls(sizes, ACTIVATIONS.index(activation), 8 * np.dtype(dtype).itemsize)
+        return cls(sizes, ACTIVATIONS.index(activation), bits)
 
     def with_outputs(self, n: int) -> "MLP":
         """Return the same network but for the number of outputs."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.arguments import check_dtype
 from fastpg.dispatch import compiled_form
 from fastpg.features import Constant, check_features
 from fastpg.policies import gaussian
@@ -36,9 +37,10 @@ class GaussianLinear(NamedTuple):
     n_observations: int
     log_std: tuple[float, ...]  # m numbers: log σ_k if fixed, and at the start if not
     n_log_std_parameters: int = 0  # 0 if fixed, m if learned, m · (F + 1) if state-dependent
+    bits: int = 64  # of a number in the lanes
 
     @classmethod
-    def for_env(cls, env, log_std="learned", initial_log_std=0.0, features=None):
+    def for_env(cls, env, log_std="learned", initial_log_std=0.0, features=None, dtype=np.float64):
         """Return the policy whose sizes are those of the environment's spaces.
 
         Parameters
@@ -62,17 +64,25 @@ class GaussianLinear(NamedTuple):
         """
         from gymnasium.spaces import Box
 
+        bits = check_dtype(dtype)
         for what, space in (("observation", env.observation_space), ("action", env.action_space)):
             if not (isinstance(space, Box) and len(space.shape) == 1):
                 raise ValueError(f"env: GaussianLinear needs a one-dimensional Box {what}, not {space}")
         f, m = env.observation_space.shape[0], env.action_space.shape[0]
         if features is not None:
             check_features(features)
+            if bits != 64:
+                raise ValueError(f"dtype={dtype!r}: with features the lanes have float64")
             return _with_features(features.for_env(env), m, log_std, initial_log_std)
         if log_std in ("learned", "state-dependent"):
             counts = {"learned": m, "state-dependent": m * (f + 1)}
-            return cls(f, (float(initial_log_std),) * m, counts[log_std])
-        return cls(f, (fixed_log_std(log_std),) * m, 0)
+            return cls(f, (float(initial_log_std),) * m, counts[log_std], bits)
+        return cls(f, (fixed_log_std(log_std),) * m, 0, bits)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return np.dtype(f"float{self.bits}")
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""

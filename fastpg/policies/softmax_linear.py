@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg import vectors
+from fastpg.arguments import check_dtype
 from fastpg.features import check_features
 from fastpg.policies.softmax_features import SoftmaxFeatures
 from fastpg.policies.spaces import check_discrete_actions, check_observations
@@ -28,9 +29,10 @@ class SoftmaxLinear(NamedTuple):
     n_observations: int
     n_actions: int
     first_action: int = 0
+    bits: int = 64  # of a number in the lanes
 
     @classmethod
-    def for_env(cls, env, features=None):
+    def for_env(cls, env, features=None, dtype=np.float64):
         """Return the policy whose sizes are those of the environment's spaces.
 
         Parameters
@@ -50,6 +52,7 @@ class SoftmaxLinear(NamedTuple):
         """
         from gymnasium.spaces import Box, Discrete
 
+        bits = check_dtype(dtype)
         observations, actions = env.observation_space, env.action_space
         if not (isinstance(observations, Box) and len(observations.shape) == 1):
             raise ValueError(
@@ -60,8 +63,15 @@ class SoftmaxLinear(NamedTuple):
         if features is not None:
             check_features(features)
             first = int(actions.start)
+            if bits != 64:
+                raise ValueError(f"dtype={dtype!r}: with features the lanes have float64")
             return SoftmaxFeatures(features.for_env(env), tuple(range(first, first + int(actions.n))))
-        return cls(observations.shape[0], int(actions.n), int(actions.start))
+        return cls(observations.shape[0], int(actions.n), int(actions.start), bits)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return np.dtype(f"float{self.bits}")
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
