@@ -23,6 +23,7 @@ from fastpg.arguments import MAX_TRAJECTORIES, check_integer, check_threads
 from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
 from fastpg.optimizers import NaturalGradient, learning_rate_at
+from fastpg.policies import with_dtype
 from fastpg.runs import check_output, has_default_parameters, id_of
 from fastpg.scores import is_neural
 from fastpg.training import default_optimizer
@@ -78,6 +79,13 @@ class Policy(str, enum.Enum):
     mlp = "mlp"
 
 
+class Precision(str, enum.Enum):
+    """Of numbers."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
 class Estimator(str, enum.Enum):
     """How the gradient is estimated."""
 
@@ -128,6 +136,9 @@ Threads = Annotated[int | None, typer.Option(help="Threads; all cores unless giv
 Horizon = Annotated[
     int | None, typer.Option(help="Steps at which an episode is cut.", show_default="the environment's")
 ]
+Dtype = Annotated[
+    Precision | None, typer.Option(help="That the policy computes in.", show_default="the policy's")
+]
 Deterministic = Annotated[bool, typer.Option(help="Take the most probable action, not a random one.")]
 
 
@@ -148,6 +159,7 @@ def train(
         str | None,
         typer.Option(help="Sizes of the hidden layers of --policy mlp.", show_default="64,64"),
     ] = None,
+    dtype: Dtype = None,
     algorithm: Annotated[
         Algorithm | None,
         typer.Option(
@@ -241,6 +253,7 @@ def train(
             environment = _make(env, param)
             known = settings_for(environment, None if algorithm is None else algorithm.value)
             chosen = _policy(environment, known.policy, policy, hidden)
+            chosen = chosen if dtype is None else with_dtype(chosen, dtype.value)
             if policy is Policy.mlp and algorithm is None:  # what is known is known of another policy
                 known = known._replace(estimator=None, optimizer=default_optimizer(chosen))
             updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
@@ -327,6 +340,7 @@ def gradient(
         ),
     ] = None,
     baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.none,
+    dtype: Dtype = None,
     seed: Seed = 0,
     threads: Threads = None,
     horizon: Horizon = None,
@@ -349,6 +363,7 @@ def gradient(
                         f"env={env!r}: must be the environment of --run, a {trained}, or have --param"
                     )
                 environment = loaded.env
+        policy = policy if dtype is None else with_dtype(policy, dtype.value)
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
         estimator = fastpg.REINFORCE(baseline.value)
         estimator.check(trajectories)

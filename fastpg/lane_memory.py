@@ -46,7 +46,7 @@ def lane_count(like):
 
 
 def vector_lanes(like):
-    """Return how many lanes go into one of the widest vectors: twice as many if there are `single` numbers."""
+    """Return how many lanes go into one of the widest vectors: twice as many if there is a `single`."""
     return VECTOR
 
 

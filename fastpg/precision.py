@@ -11,8 +11,8 @@ import math
 import operator
 
 import numpy as np
-from numba import types
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed, lower_builtin, lower_cast, lower_constant
@@ -87,7 +87,18 @@ _BINARY = (
 )
 _POWERS = operator.pow, operator.ipow, pow, math.pow
 _UNARY = (
-    *(operator.neg, operator.pos, abs, float, math.sqrt, math.exp, math.expm1, math.log, math.log1p, math.log2),
+    *(
+        operator.neg,
+        operator.pos,
+        abs,
+        float,
+        math.sqrt,
+        math.exp,
+        math.expm1,
+        math.log,
+        math.log1p,
+        math.log2,
+    ),
     *(math.log10, math.sin, math.cos, math.tan, math.asin, math.acos, math.atan, math.sinh, math.cosh),
     *(math.tanh, math.asinh, math.acosh, math.atanh, math.fabs, math.erf, math.erfc, math.gamma),
     *(math.degrees, math.radians, np.sqrt, np.exp, np.exp2, np.expm1, np.log, np.log1p, np.log2, np.log10),

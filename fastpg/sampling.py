@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
+from fastpg.arguments import check_dtype
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import distinct
@@ -45,9 +46,12 @@ def as_parameters(policy, theta):
     """Return θ as compiled code has it: an array if trajectories are recorded, else a tuple."""
     if is_neural(policy):
         return np.array(theta, policy.network.dtype)
+    single = check_dtype(getattr(policy, "dtype", np.float64)) == 32
     if is_recorded(as_policy(policy)):
+        if single:
+            name = type(policy).__name__
+            raise ValueError(f"policy.dtype={policy.dtype!r}: a {name} records its trajectories, in float64")
         return np.array(theta)
-    single = np.dtype(getattr(policy, "dtype", np.float64)) == np.float32
     return tuple(theta.astype(np.float32)) if single else tuple(theta.tolist())
 
 

@@ -82,7 +82,7 @@ def _with_parity(builder, x, t):
 
 @_on_bits
 def _mantissa(builder, x):
-    """x times a power of two, between sqrt(1/2) and sqrt(2)."""
+    """X times a power of two, between sqrt(1/2) and sqrt(2)."""
     moved = builder.add(x, _bits(_ONE_BITS - _SQRT_HALF_BITS))
     return builder.add(builder.and_(moved, _bits(_MANTISSA)), _bits(_SQRT_HALF_BITS))
 
@@ -103,7 +103,7 @@ def _(typing, x):
 
 @compiled_only
 def quotient(a, b):
-    """a / b for b that is neither 0 nor infinite nor denormal: an estimate of 1 / b, made better."""
+    """A / b for b that is neither 0 nor infinite nor denormal: an estimate of 1 / b, made better."""
 
 
 @lowered(quotient)

@@ -457,8 +457,12 @@ def _elementwise(function, instruction):
         result = float_vector(len(x), x, y)
 
         def codegen(context, builder, signature, args):
-            operands = (elements_as(context, builder, args[i], kind, result.dtype) for i, kind in enumerate((x, y)))
-            values = [getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in zip(*operands, strict=True)]
+            operands = (
+                elements_as(context, builder, args[i], kind, result.dtype) for i, kind in enumerate((x, y))
+            )
+            values = [
+                getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in zip(*operands, strict=True)
+            ]
             return context.make_tuple(builder, result, values)
 
         return result(x, y), codegen

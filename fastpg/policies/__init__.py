@@ -3,17 +3,37 @@
 from typing import Any
 
 
-def policy_for(env: Any) -> Any:
+def with_dtype(policy: Any, dtype: Any) -> Any:
+    """Return the same policy with another `dtype`, or raise ValueError if it cannot compute in that."""
+    from fastpg.arguments import check_dtype
+
+    bits = check_dtype(dtype)
+    if hasattr(policy, "network"):
+        return policy._replace(network=policy.network._replace(bits=bits))
+    if "bits" in policy._fields:
+        return policy._replace(bits=bits)
+    if bits != 64:
+        raise ValueError(f"dtype={dtype!r}: a {type(policy).__name__} computes in float64")
+    return policy
+
+
+def policy_for(env: Any, dtype: Any = None) -> Any:
     """Return the simplest policy that fits an environment's spaces, with its defaults.
 
     `SoftmaxTabular` for Discrete observations (or a Tuple of them), for a Box of observations `SoftmaxLinear`
-    if actions are Discrete and `GaussianLinear` if they are a Box, `SoftmaxCNN` for a Box of images.
+    if actions are Discrete and `GaussianLinear` if they are a Box, `SoftmaxCNN` for a Box of images. With a
+    `dtype`, float32 or float64, in place of its own.
 
     Raises
     ------
     ValueError
-        If there is none for these spaces.
+        If there is none for these spaces, or it does not compute in that dtype.
     """
+    policy = _simplest(env)
+    return policy if dtype is None else with_dtype(policy, dtype)
+
+
+def _simplest(env):
     from gymnasium.spaces import Box, Discrete, Tuple
 
     from fastpg.policies.gaussian_linear import GaussianLinear

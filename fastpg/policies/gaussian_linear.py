@@ -53,14 +53,16 @@ class GaussianLinear(NamedTuple):
         features : feature map, optional
             One of `fastpg.features`, such as ``Fourier(3)``: then the policy is linear in its features, and
             is a `GaussianFeatures`.
+        dtype : float64 or float32
+            That trajectories are computed in; see `SoftmaxLinear.dtype`. With `features`, float64.
 
         Raises
         ------
         TypeError
             If `features` is something else.
         ValueError
-            Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above, or if
-            the sizes or bounds of `features` do not fit them.
+            Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above, if the
+            sizes or bounds of `features` do not fit them, or if `dtype` is something else.
         """
         from gymnasium.spaces import Box
 
@@ -81,7 +83,7 @@ class GaussianLinear(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """float32 or float64."""
+        """float64 or float32: what the numbers of a trajectory are; see `SoftmaxLinear.dtype`."""
         return np.dtype(f"float{self.bits}")
 
     def check_environment(self, env) -> None:

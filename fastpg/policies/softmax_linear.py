@@ -41,14 +41,16 @@ class SoftmaxLinear(NamedTuple):
         features : feature map, optional
             One of `fastpg.features`, such as ``Fourier(3)``: then the policy is linear in its features, and
             is a `SoftmaxFeatures`.
+        dtype : float64 or float32
+            That trajectories are computed in; see `dtype`. With `features`, float64.
 
         Raises
         ------
         TypeError
             If `features` is something else.
         ValueError
-            Unless observations are a one-dimensional Box and actions are Discrete, or if the sizes or bounds
-            of `features` do not fit them.
+            Unless observations are a one-dimensional Box and actions are Discrete, if the sizes or bounds of
+            `features` do not fit them, or if `dtype` is something else.
         """
         from gymnasium.spaces import Box, Discrete
 
@@ -70,7 +72,14 @@ class SoftmaxLinear(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """float32 or float64."""
+        """float64 or float32: what the numbers of a trajectory are in compiled code.
+
+        With float32 a vector of the processor has twice as many. It is then the dtype of θ, the state, the
+        observation, the probabilities, the score of a step and its sum along the trajectory. The return of a
+        trajectory is added up in float64, as are all sums over trajectories, and what comes out is float64.
+        Random numbers are those of float64, rounded down to 24 bits, so that with the same seed the
+        trajectories are the same but for rounding (which chaotic dynamics make another trajectory of).
+        """
         return np.dtype(f"float{self.bits}")
 
     def check_environment(self, env) -> None:
