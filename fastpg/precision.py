@@ -1,10 +1,10 @@
 """Single precision: a float32 that stays one, whatever it meets.
 
-For Numba, as for NumPy's arrays, ``0.5 * x`` is a float64 if x is a float32 and 0.5 a Python number, and so is
-``(action - 1) * x``. Functions that know nothing of float32 would compute in float64 all the same. So in lanes
-of single precision numbers have a type of their own, `single`: together with a float64 or an integer it gives
-a `single`, as an array of float32 does with Python's numbers. It has the bits and the instructions of float32.
-Where a sum is to be more precise, `widened` makes float64 of it.
+For Numba ``0.5 * x`` is a float64 even if x is a float32, and so is ``(action - 1) * x``: functions that know
+nothing of float32 would compute in float64 all the same. So in lanes of float32 numbers have a type of their
+own, `single`, which together with a float64 or an integer gives a `single`, as an array of float32 does with
+Python's numbers. It has the bits and the instructions of float32. Where something is to be more precise,
+`widened` makes float64 of it.
 """
 
 import math
@@ -156,8 +156,8 @@ def _like_float32(function, n):
 
 for _function in _UNARY:
     _like_float32(_function, 1)
-for _function in (*_BINARY, *_POWERS):
-    _like_float32(_function, 2)
+for _of_two in (*_BINARY, *_POWERS):
+    _like_float32(_of_two, 2)
 
 
 def has_single(ty):

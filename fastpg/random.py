@@ -35,7 +35,7 @@ class Rng(NamedTuple):
 
 
 class SingleRng(Rng):
-    """The same in lanes of float32 (`fastpg.precision`), in compiled code only: draws are rounded down to it."""
+    """The same in lanes of float32 (`fastpg.precision`): draws are rounded down to 24 bits; compiled only."""
 
 
 class RecordedRng(Rng):

@@ -222,7 +222,7 @@ def elements(builder, vector, length):
 
 
 def float_vector(length, *like):
-    """The type of a vector in compiled code: of `single` if there are some in other types, else of float64."""
+    """The type of a vector in compiled code: of `single` if there is one in other types, else of float64."""
     return types.UniTuple(single if any(map(has_single, like)) else types.float64, length)
 
 
@@ -457,9 +457,8 @@ def _elementwise(function, instruction):
         result = float_vector(len(x), x, y)
 
         def codegen(context, builder, signature, args):
-            operands = (
-                elements_as(context, builder, args[i], kind, result.dtype) for i, kind in enumerate((x, y))
-            )
+            left = elements_as(context, builder, args[0], x, result.dtype)
+            operands = left, elements_as(context, builder, args[1], y, result.dtype)
             values = [
                 getattr(builder, instruction)(a, b, flags=FLAGS) for a, b in zip(*operands, strict=True)
             ]
