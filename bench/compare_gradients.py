@@ -1,5 +1,7 @@
 """The same gradient as the references', checked to be the same before it is timed (`bench.compare`)."""
 
+import ctypes
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -42,21 +44,28 @@ def reference(name: str, theta: np.ndarray, *more: str, lanes: tuple[int, ...] =
     return ("-W", "ignore", "-m", f"bench.references.{name}", json.dumps(theta.tolist()), *sizes, *more)
 
 
-def c_facts(theta: np.ndarray, n: int = 100_000) -> dict:
+def c_library(policy: Any) -> ctypes.CDLL:
+    """Return the C program in the policy's precision."""
+    if policy.dtype == np.float64:
+        return yardstick.load()
+    return yardstick.load(yardstick.SINGLE, yardstick.SINGLE_LANES)
+
+
+def c_facts(theta: np.ndarray, library: ctypes.CDLL, n: int = 100_000) -> dict:
     """Return the C program's estimate, as the references tell theirs."""
-    sums, _ = yardstick.sums(theta, n, seed=1, threads=CORES)
+    sums, _ = yardstick.sums(theta, n, seed=1, threads=CORES, library=library)
     mean = np.append(sums.sr, sums.r) / n
     squares = np.append(sums.s2r2, sums.r2) / n
     return {"mean": mean, "standard_error": np.sqrt((squares - mean**2) / (n - 1))}
 
 
-def c_timer(theta: np.ndarray, seconds: float) -> Callable[[], float]:
+def c_timer(theta: np.ndarray, library: ctypes.CDLL, seconds: float) -> Callable[[], float]:
     """Return what measures M steps/s of the C program."""
-    first = yardstick.gradient(theta, 20_000, threads=CORES)
+    first = yardstick.gradient(theta, 20_000, threads=CORES, library=library)
     n = max(1000, int(20_000 * seconds / first.seconds))
 
     def speed() -> float:
-        estimate = yardstick.gradient(theta, n, threads=CORES)
+        estimate = yardstick.gradient(theta, n, threads=CORES, library=library)
         return estimate.n_steps / estimate.seconds / 1e6
 
     return speed
@@ -86,25 +95,30 @@ def ways_of_torch(command: tuple[str, ...]) -> list[Setting]:
 
 
 def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
-    """The same gradient of a linear policy."""
+    """The same gradient of a linear policy, in fastpg's float64 and in its float32."""
     tasks = {}
-    for id in effort.ids:
-        policy = fastpg.policy_for(fastpg.make(id))
+    for id, dtype in itertools.product(effort.ids, ("float64", "float32")):
+        policy = fastpg.policy_for(fastpg.make(id), dtype)
+        more = ", in float32" if dtype == "float32" else ""
         if id == "CartPole-v1":
-            tasks[f"{id}, 22 steps a trajectory"] = id, policy, UNIFORM
-            tasks[f"{id}, 410 steps a trajectory"] = id, policy, BALANCING
+            tasks[f"{id}, 22 steps a trajectory{more}"] = id, policy, UNIFORM
+            tasks[f"{id}, 410 steps a trajectory{more}"] = id, policy, BALANCING
         else:
-            tasks[id] = id, policy, random_theta(fastpg.make(id), policy, THETA_SEEDS[id])
+            tasks[f"{id}{more}"] = id, policy, random_theta(fastpg.make(id), policy, THETA_SEEDS[id])
     for task, (id, policy, theta) in tasks.items():
         duels, timers = [], []
         with_c = id == "CartPole-v1" and effort.wants("C by hand")
         if with_c and yardstick.compiler() is None:
             yield Duel("gradient", task, "C by hand", skipped="no gcc")
         elif with_c:
-            setting = f"{' '.join(yardstick.FLAGS)}, {CORES} threads, float64"
-            duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, c_facts(theta)))
-            timers.append(c_timer(theta, effort.seconds))
+            library = c_library(policy)
+            setting = f"{' '.join(yardstick.FLAGS)}, {CORES} threads, {policy.dtype}"
+            facts = c_facts(theta, library)
+            duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, facts))
+            timers.append(c_timer(theta, library, effort.seconds))
         candidates = gradient_settings(id, theta, effort, peers)
+        if policy.dtype == np.float32:  # the others compute in float64
+            candidates = {name: way for name, way in candidates.items() if name[:3] in ("JAX", "PyT")}
         yield from against("gradient", task, id, policy, theta, candidates, duels, timers, effort)
 
 
@@ -165,7 +179,9 @@ def against(
         setting = ", ".join(filter(None, (facts["versions"], facts["setting"], how, kind)))
         duels.append(checked(section, task, name, setting, policy, id, theta, facts))
         timers.append(timer(contestant, effort.seconds))
-    maker = "policy_for(env)" if section == "gradient" else f"SoftmaxMLP.for_env(env, hidden={HIDDEN})"
+    maker = f"SoftmaxMLP.for_env(env, hidden={HIDDEN})"
+    if section == "gradient":
+        maker = f"policy_for(env, '{policy.dtype}')"
     compile_seconds = first_call_seconds(FIRST_GRADIENT.format(id=id, maker=maker))
     duels = [replace(duel, our_compile_seconds=compile_seconds) for duel in duels]
     ours = gradient_timer(fastpg.make(id), policy, theta, effort.seconds, threads=CORES)

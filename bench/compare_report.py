@@ -80,7 +80,8 @@ def summary(facts: dict[str, str], duels: list[Duel]) -> str:
     lines = [
         f"`python -m bench.compare` on {facts['date'][:10]}: {facts['processor']}, {facts['versions']}. "
         "Medians with quartiles; the strongest peer first. Linear policies in float64 in fastpg, C, NumPy, "
-        "the Python loop, in float32 in JAX and PyTorch; networks in float32. Those who train have networks "
+        "the Python loop, in float32 in JAX and PyTorch, and everywhere where the table says so; networks in "
+        "float32. Those who train have networks "
         "of 64-64 units; fastpg's REINFORCE has a linear policy. All at the fastest of the settings tried, "
         "on all cores. What fastpg compiles stays on the disk. When, and at which commit: `compare.json`.",
         "",

@@ -26,6 +26,7 @@ from bench.serving import serve
 
 SECONDS = 0.4
 
+SINGLE = "float32 in the lanes"
 TRIED = {  # name: constants of the house, as module.NAME=value
     "as it is": (),
     "16 lanes": ("lane_memory.MAX_LANES=16",),
@@ -36,12 +37,13 @@ TRIED = {  # name: constants of the house, as module.NAME=value
     "four vectors at a time": ("lane_memory._INTERLEAVE=4",),
     "256-bit vectors": ("lane_memory.VECTOR=4",),
     "256-bit vectors, four at a time": ("lane_memory.VECTOR=4", "lane_memory._INTERLEAVE=4"),
+    SINGLE: (),
     "chunks of 512 trajectories": ("sampling._MAX_CHUNK=512",),
     "chunks of 16,384 trajectories": ("sampling._MAX_CHUNK=16384", "sampling._MAX_CHUNK_STEPS=8388608"),
 }
 
 
-def run_variant(constants: list[str], id: str, balanced: bool) -> None:
+def run_variant(constants: list[str], id: str, balanced: bool, dtype: str | None) -> None:
     """Change constants of the house, and answer as `bench.serving` has it."""
     for constant in constants:
         place, value = constant.split("=")
@@ -51,7 +53,7 @@ def run_variant(constants: list[str], id: str, balanced: bool) -> None:
             raise AttributeError(f"{place}: there is no such constant any more")
         setattr(module, name, int(value))
     env = fastpg.make(id)
-    policy = fastpg.policy_for(env)
+    policy = fastpg.policy_for(env, dtype)
     theta = BALANCING if balanced else policy.initial()
     n = 40_000 if balanced else 400_000  # so that chunks are as large as they may be
 
@@ -79,7 +81,7 @@ def tried(id: str, rounds: int, caches: str, only: list[str]) -> Iterator[str]:
                 continue
             # A cache each, for the fingerprint knows the sources, not what is changed here.
             os.environ["FASTPG_CACHE_DIR"] = str(Path(caches, name.replace(" ", "-")))
-            more = ["--balanced"] if balanced else []
+            more = [*(["--balanced"] if balanced else []), *(["--single"] if name == SINGLE else [])]
             command = (sys.executable, "-m", "bench.variants", "--variant", id, *constants, *more)
             contestants[name] = Contestant(*command)
         del os.environ["FASTPG_CACHE_DIR"]
@@ -113,9 +115,11 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
     parser.add_argument("--variant", nargs="+", metavar=("ID", "CONSTANT"), help=argparse.SUPPRESS)
     parser.add_argument("--balanced", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
-        run_variant(arguments.variant[1:], arguments.variant[0], arguments.balanced)
+        dtype = "float32" if arguments.single else None
+        run_variant(arguments.variant[1:], arguments.variant[0], arguments.balanced, dtype)
         return
     facts = conditions()
     lines = ["| | M steps/s, one thread | as it is: 1 |", "|---|---|---|"]
