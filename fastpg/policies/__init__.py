@@ -8,13 +8,14 @@ def with_dtype(policy: Any, dtype: Any) -> Any:
     from fastpg.arguments import check_dtype
 
     bits = check_dtype(dtype)
-    if hasattr(policy, "network"):
-        return policy._replace(network=policy.network._replace(bits=bits))
     if "bits" in policy._fields:
         return policy._replace(bits=bits)
+    theirs = policy.network.dtype if hasattr(policy, "network") else "float64"
+    if bits == check_dtype(theirs):
+        return policy
     if bits != 64:
-        raise ValueError(f"dtype={dtype!r}: a {type(policy).__name__} computes in float64")
-    return policy
+        raise ValueError(f"dtype={dtype!r}: a {type(policy).__name__} computes in {theirs}")
+    return policy.in_float64()
 
 
 def policy_for(env: Any, dtype: Any = None) -> Any:
