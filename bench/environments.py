@@ -1,7 +1,9 @@
 """The table of all registered environments: ``python -m bench.environments [--quick] [--markdown FILE]``.
 
 Million steps a second of the gradient of the policy that fits, and of random actions through the vector
-interface. Peers beside them: `bench.compare`. Run it from the checkout's root on an idle machine.
+interface; then CartPole's vector environment beside Gymnasium's NumPy one in the same process, from few
+environments to many. Other peers: `bench.compare`. Run it from the checkout's root on an idle machine; with
+names of environments, only they are measured, and ``--only-sizes`` is the second table alone.
 """
 
 import argparse
@@ -16,11 +18,12 @@ import gymnasium
 import numpy as np
 
 import fastpg
-from bench.measuring import CORES, Result, alternate, conditions, load
+from bench.measuring import CORES, Result, alternate, conditions, load, ratios, spread
 from fastpg.environment import parameters_of
 from fastpg.throughput import DEFAULT_HORIZON, gradient_timer, stepping_timer
 
 NUM_ENVS = 16384
+SIZES = (1024, 4096, 16384, 65536)
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,46 @@ class Row:
         return f"| {' | '.join(map(str, cells))} |"
 
 
-def table(effort: Effort) -> Iterator[Row]:
-    """A row for each registered environment."""
-    for id, spec in fastpg.registry.items():
+@dataclass(frozen=True)
+class Size:
+    """A number of CartPoles, M steps/s of fastpg's and Gymnasium's vector environments."""
+
+    num_envs: int
+    ours: list[float]
+    theirs: list[float]
+
+    def markdown(self) -> str:
+        """Return a line of the table."""
+        faster = ratios(self.ours, self.theirs)
+        speeds = [Result("", "", "", samples).median() for samples in (self.theirs, self.ours, faster)]
+        return f"| {self.num_envs:,} | {speeds[0]} | {speeds[1]} | **{speeds[2]} ×** ({spread(faster)}) |"
+
+
+def sizes(effort: Effort) -> Iterator[Size]:
+    """CartPole-v1 beside Gymnasium's NumPy environment, at each size."""
+    for n in SIZES:
+        print(f"  {n:,} CartPoles", file=sys.stderr, flush=True)
+        theirs = gymnasium.make_vec("CartPole-v1", n, vectorization_mode="vector_entry_point")
+        vectors = fastpg.make_vec("CartPole-v1", n), theirs
+        yield Size(n, *alternate(effort.times, *(stepping_timer(envs, effort.seconds) for envs in vectors)))
+
+
+def sizes_markdown(rows: list[Size]) -> str:
+    """Return the table."""
+    lines = [
+        "CartPole-v1, random actions through the vector interface, million steps a second: Gymnasium's NumPy "
+        f"environment and fastpg's (up to {CORES} threads) in turn, in one process.",
+        "",
+        "| environments | Gymnasium, NumPy | fastpg | fastpg is faster |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join(lines + [row.markdown() for row in rows]) + "\n"
+
+
+def table(ids: list[str], effort: Effort) -> Iterator[Row]:
+    """A row for each environment."""
+    for id in ids:
+        spec = fastpg.registry[id]
         print(f"  {id}", file=sys.stderr, flush=True)
         env = fastpg.make(id)
         stepping = stepping_timer(fastpg.VectorEnv(env, NUM_ENVS), effort.seconds)
@@ -119,20 +159,36 @@ def table_markdown(rows: list[Row]) -> str:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ids", nargs="*", metavar="ID", help="all that are registered unless given")
+    parser.add_argument("--only-sizes", action="store_true", help="the second table alone")
+    parser.add_argument("--add", action="store_true", help="keep what else is in the JSON file")
     parser.add_argument("--quick", action="store_true", help="shorter, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the table")
     arguments = parser.parse_args()
+    if unknown := set(arguments.ids) - set(fastpg.registry):
+        parser.error(f"no such environment: {', '.join(sorted(unknown))}")
+    effort = QUICK if arguments.quick else FULL
     facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
-    rows = list(table(QUICK if arguments.quick else FULL))
+    ids = [] if arguments.only_sizes else arguments.ids or list(fastpg.registry)
+    rows = list(table(ids, effort))
+    numbers = list(sizes(effort)) if arguments.only_sizes or not arguments.ids else []
+    if arguments.add:
+        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
+        anew = {row.id for row in rows}
+        rows += [Row(**row) for row in kept["table"] if row["id"] not in anew]
+        rows.sort(key=lambda row: row.id)
+        numbers = numbers or [Size(**size) for size in kept.get("sizes", [])]
     facts["load at end"] = load()
     report = "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n\n" + table_markdown(rows)
+    if numbers:
+        report += "\n" + sizes_markdown(numbers)
     print(report)
     if arguments.markdown:
         arguments.markdown.write_text(f"# Environments\n\n{report}", encoding="utf-8")
     if arguments.json:
-        content = {"conditions": facts, "table": [asdict(row) for row in rows]}
-        arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        tables = {"table": [asdict(row) for row in rows], "sizes": [asdict(size) for size in numbers]}
+        arguments.json.write_text(json.dumps({"conditions": facts} | tables, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

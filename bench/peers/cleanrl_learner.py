@@ -26,7 +26,9 @@ def environments(kind, id):
         return SyncVectorEnv(games, autoreset_mode=AutoresetMode.SAME_STEP)
     import fastpg
 
-    return fastpg.VectorEnv(fastpg.make(id), N_ENVS, autoreset_mode="SameStep")
+    games = fastpg.VectorEnv(fastpg.make(id), N_ENVS, autoreset_mode="SameStep")
+    games.reset()  # the kernel comes from the disk before training, like PyTorch
+    return games
 
 
 class Agent(nn.Module):

@@ -78,7 +78,9 @@ def environments(kind, id, n, seed):
     import fastpg
     from fastpg.interop.stable_baselines3 import StableBaselinesVecEnv
 
-    return VecMonitor(StableBaselinesVecEnv(fastpg.make(id), n))
+    games = StableBaselinesVecEnv(fastpg.make(id), n)
+    games.reset()  # the kernel comes from the disk before training, like PyTorch
+    return VecMonitor(games)
 
 
 def main():
