@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastpg.random import normal
-from fastpg.tables import lookup
+from fastpg.tables import check_shapes_of_fields, lookup, other_fields, same_fields
 
 
 class State(NamedTuple):
@@ -34,6 +34,8 @@ class Bandit(NamedTuple):
     standard_deviations: np.ndarray  # shape (k,), float64
 
     horizon = 1
+    __eq__ = same_fields
+    __ne__ = other_fields
 
     @classmethod
     def make(cls, *, means=(0.0, 0.5, 1.0), standard_deviations=1.0):
@@ -67,6 +69,10 @@ class Bandit(NamedTuple):
         if (deviations < 0.0).any():
             raise ValueError(f"standard_deviations={standard_deviations!r}: must be at least 0")
         return cls(means, np.broadcast_to(deviations, means.shape).copy())
+
+    def check_parameters(self):
+        """Raise ValueError unless each arm has a mean and a standard deviation."""
+        check_shapes_of_fields(self, {"means": ("k",), "standard_deviations": ("k",)})
 
     @property
     def observation_space(self):

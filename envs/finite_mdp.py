@@ -6,7 +6,7 @@ import numpy as np
 
 from fastpg.arguments import MAX_HORIZON, check_integer
 from fastpg.random import uniform
-from fastpg.tables import lookup
+from fastpg.tables import check_shapes_of_fields, lookup, other_fields, same_fields
 
 _TOLERANCE = 1e-9  # on the sums of probabilities
 
@@ -57,6 +57,17 @@ class FiniteMDP(NamedTuple):
     start_threshold: np.ndarray  # (S,)
     start_alias: np.ndarray  # (S,) int64
     horizon: int
+
+    __eq__ = same_fields
+    __ne__ = other_fields
+
+    def check_parameters(self):
+        """Raise ValueError unless the tables are of one size."""
+        outcomes = dict.fromkeys(
+            ("probability", "successor", "reward", "threshold", "alias"), ("S", "A", "K")
+        )
+        starts = dict.fromkeys(("start", "start_threshold", "start_alias"), ("S",))
+        check_shapes_of_fields(self, outcomes | starts)
 
     @classmethod
     def from_arrays(cls, transition, reward, start, *, horizon, terminal=None, terminated=None):

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastpg.environment import checked_parameter
 from fastpg.random import categorical, integer
-from fastpg.tables import lookup
+from fastpg.tables import check_shapes_of_fields, lookup, other_fields, same_fields
 
 MAPS = {
     "4x4": ("SFFF", "FHFH", "FFFH", "HFFG"),
@@ -63,6 +63,12 @@ class FrozenLake(NamedTuple):
 
     horizon = 100
     gymnasium_id = "FrozenLake-v1"
+    __eq__ = same_fields
+    __ne__ = other_fields
+
+    def check_parameters(self):
+        """Raise ValueError unless the map and the starts have two axes and places."""
+        check_shapes_of_fields(self, {"desc": ("rows", "columns"), "starts": ("n", 2)})
 
     @classmethod
     def make(

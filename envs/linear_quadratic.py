@@ -6,6 +6,7 @@ import numpy as np
 
 from fastpg.arguments import MAX_HORIZON, check_integer
 from fastpg.matrices import add_product, dot, product
+from fastpg.tables import check_shapes_of_fields, other_fields, same_fields
 from fastpg.vectors import normals
 
 
@@ -45,6 +46,14 @@ class LinearQuadratic(NamedTuple):
     start_mean: tuple[float, ...]  # n numbers
     start_root: np.ndarray  # shape (n, n)
     horizon: int
+
+    __eq__ = same_fields
+    __ne__ = other_fields
+
+    def check_parameters(self):
+        """Raise ValueError unless the matrices fit together."""
+        square = dict.fromkeys(("A", "Q", "noise_root", "start_root"), ("n", "n"))
+        check_shapes_of_fields(self, {"start_mean": ("n",), **square, "B": ("n", "m"), "R": ("m", "m")})
 
     @classmethod
     def from_matrices(cls, A, B, Q, R, *, noise=0.0, start_mean=0.0, start_covariance=1.0, horizon=100):

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fastpg.dispatch import inline
 from fastpg.environment import checked_parameter
 from fastpg.random import categorical, integer, uniform
@@ -157,6 +159,32 @@ class Taxi(NamedTuple):
             False if changes else fickle,
         )
         return new_state, reward, delivered
+
+    def action_mask(self, observation):
+        """Return which actions can have an effect: what Gymnasium has in ``info["action_mask"]``.
+
+        Parameters
+        ----------
+        observation : int or array of int, shape (...)
+
+        Returns
+        -------
+        int8 array, shape (..., 6)
+            1 for a move with a way ahead, for picking up the passenger, and for dropping them off at a stand.
+        """
+        row, col, passenger, _ = np.unravel_index(observation, (SIZE, SIZE, 5, 4))
+        walls = np.array([[line[2 * i] == "|" for i in range(SIZE + 1)] for line in MAP])
+        stand = np.append(STANDS, -1)[passenger]  # where the passenger waits
+        tile = SIZE * row + col
+        effective = (
+            row < SIZE - 1,
+            row > 0,
+            ~walls[row, col + 1],
+            ~walls[row, col],
+            tile == stand,
+            (passenger == IN_TAXI) & np.isin(tile, STANDS),
+        )
+        return np.stack(effective, axis=-1).astype(np.int8)
 
     def gymnasium_twin(self, render_mode=None):
         """Return Gymnasium's Taxi with these parameters, to compare with, evaluate in, or watch."""

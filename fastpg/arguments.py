@@ -28,6 +28,7 @@ def check_environment(env: Any) -> None:
     """Raise TypeError unless `env` is a NamedTuple with an environment's methods and attributes.
 
     ValueError if a parameter is NaN. (Infinity is for the environment to judge: it may mean "no limit".)
+    What its own ``check_parameters()`` raises, if it has one, is for parameters that do not fit together.
     """
     if isinstance(env, str):
         raise TypeError(f"env={env!r}: must be an environment, not a name; use fastpg.make({env!r})")
@@ -35,6 +36,8 @@ def check_environment(env: Any) -> None:
     for name, value in zip(env._fields, env, strict=True):
         if isinstance(value, float) and value != value:  # which no comparison in a step would notice
             raise ValueError(f"env: {name} is nan, must be a number")
+    if hasattr(type(env), "check_parameters"):
+        env.check_parameters()
 
 
 def check_policy(policy: Any, env: Any) -> None:

@@ -16,7 +16,8 @@ compiled into every estimator::
         def step(self, state, action, rng): return State(...), reward, terminated
 
 Where what a user chooses is not what the fields hold (a map by name, say), a classmethod ``make(cls, ...)``
-turns the one into the other, and `fastpg.make` calls it. A parameter may be an array, read with
+turns the one into the other, and `fastpg.make` calls it. A method ``check_parameters()`` raises ValueError
+where fields do not fit together, however the environment was made. A parameter may be an array, read with
 `fastpg.tables.lookup`. ``gymnasium_twin(render_mode)`` returns Gymnasium's own environment with the same
 parameters, and ``render_state(twin, state)`` puts a state into it: then fastpg can play and draw there.
 

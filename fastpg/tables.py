@@ -1,5 +1,6 @@
 """Arrays as parameters of an environment: maps, transition tables."""
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
@@ -21,6 +22,34 @@ def lookup(table, *index):
     may change the table, and does not vectorise the loop over lanes. This load becomes a gather.
     """
     return table[index].item()
+
+
+def same_fields(one, other):
+    """Return whether two NamedTuples are of one class and equal in every field, arrays element by element.
+
+    With arrays among the fields ``__eq__ = same_fields`` and ``__ne__ = other_fields`` in the class stand for
+    the comparison of tuples, which raises there.
+    """
+    return type(one) is type(other) and all(map(np.array_equal, one, other))
+
+
+def other_fields(one, other):
+    """Return whether two NamedTuples differ by `same_fields`."""
+    return not same_fields(one, other)
+
+
+def check_shapes_of_fields(env, shapes):
+    """Raise ValueError unless the arrays among an environment's fields have these shapes.
+
+    `shapes` maps names to tuples of letters or numbers: a letter stands for a length, the same everywhere.
+    """
+    lengths: dict = {}
+    for name, shape in shapes.items():
+        found = np.shape(getattr(env, name))
+        wanted = tuple(lengths.setdefault(n, found[i] if i < len(found) else n) for i, n in enumerate(shape))
+        if found != wanted:
+            tuple_of = ", ".join(map(str, wanted)) + ("," if len(wanted) == 1 else "")
+            raise ValueError(f"{name}: has shape {found}, must have ({tuple_of}) to go with the others")
 
 
 def table_scope(module):

@@ -48,6 +48,17 @@ def columns_of(states):
     }
 
 
+def as_columns(cls, states):
+    """An array of states of floats, shape (n, fields), as a dict of columns."""
+    states = np.asarray(states, dtype=np.float64)
+    return {name: np.ascontiguousarray(states[:, i]) for i, name in enumerate(cls._fields)}
+
+
+def as_tuples(actions):
+    """Actions of one number as environments take them."""
+    return [(float(action),) for action in actions]
+
+
 def compiled_steps(env, columns, actions, seed=0):
     """Step each state once: columns of next states, rewards, terminated.
 
@@ -90,3 +101,10 @@ def assert_same_steps(actual, expected):
             np.testing.assert_array_equal(ours, column, err_msg=name)
     np.testing.assert_array_equal(actual[1], expected[1])
     np.testing.assert_array_equal(actual[2], expected[2])
+
+
+def assert_same_steps_and_rewards(actual, expected):
+    """Rewards to 1e-12 of their size, the rest as `assert_same_steps` has it."""
+    bound = 1e-12 * np.maximum(1.0, np.abs(expected[1]))
+    np.testing.assert_array_less(np.abs(actual[1] - expected[1]), bound)
+    assert_same_steps((actual[0], expected[1], actual[2]), expected)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastpg.envs.acrobot import Acrobot, State, wrap
 from gymnasium.envs.classic_control import acrobot
-from parity import assert_same_steps, compiled_steps, python_steps
+from parity import as_columns, assert_same_steps, compiled_steps, python_steps
 from scipy.stats import ks_2samp, kstest
 
 from fastpg.random import next_step, seed_key, trajectory_rng, uniform
@@ -35,10 +35,6 @@ CASES = {
     "changed parameters": (CHANGED, 30_000),
     "all at once": ({**CHANGED, "nips_dynamics": True, "torque_noise_max": 0.8}, 30_000),
 }
-
-
-def as_columns(states):
-    return {name: np.ascontiguousarray(states[:, i]) for i, name in enumerate(State._fields)}
 
 
 @numba.njit
@@ -70,7 +66,7 @@ def step_gymnasium(env, states, actions):
         observations[i], rewards[i], terminated[i], truncated, _ = twin.step(action)
         following[i] = twin.state
         assert not truncated
-    return (as_columns(following), rewards, terminated), observations
+    return (as_columns(State, following), rewards, terminated), observations
 
 
 def random_pairs(env, n, seed, speed=0.7):
@@ -93,7 +89,7 @@ def test_transitions_are_gymnasiums(case):
     assert 0.1 < expected[2].mean() < 0.9
     assert 0.0 < (np.abs(expected[0]["theta1_dot"]) == env.max_vel_1).mean() < 0.7
     assert 0.0 < (np.abs(expected[0]["theta2_dot"]) == env.max_vel_2).mean() < 0.7
-    following, rewards, terminated = compiled_steps(env, as_columns(states), actions)
+    following, rewards, terminated = compiled_steps(env, as_columns(State, states), actions)
     assert_same_steps((following, rewards, terminated), expected)
 
     theta1, theta2, theta1_dot, theta2_dot = following.values()
@@ -113,7 +109,7 @@ def test_transitions_at_full_speed():
     states[1::2, 2:] = np.sign(states[1::2, 2:]) * [env.max_vel_1, env.max_vel_2]
     expected, _ = step_gymnasium(env, states, actions)
     nearby, _ = step_gymnasium(env, states * (1 + 2**-52), actions)
-    following, rewards, terminated = compiled_steps(env, as_columns(states), actions)
+    following, rewards, terminated = compiled_steps(env, as_columns(State, states), actions)
     for name, column in expected[0].items():
         bound = 1e-12 * np.maximum(1.0, np.abs(column)) + 10 * np.abs(nearby[0][name] - column)
         np.testing.assert_array_less(np.abs(following[name] - column), bound, err_msg=name)
@@ -125,7 +121,7 @@ def test_transitions_at_full_speed():
 def test_ordinary_python_steps_as_compiled_code_does():
     env = Acrobot(torque_noise_max=0.3)
     states, actions = random_pairs(env, 500, seed=62)
-    columns = as_columns(states)
+    columns = as_columns(State, states)
     assert_same_steps(python_steps(env, columns, actions), compiled_steps(env, columns, actions))
 
 
@@ -142,7 +138,7 @@ def test_the_height_of_the_tip_ends_the_episode():
     actions = rng.integers(0, 3, n)
     expected, _ = step_gymnasium(env, states, actions)
     np.testing.assert_array_equal(expected[2], above > 0)
-    assert_same_steps(compiled_steps(env, as_columns(states), actions), expected)
+    assert_same_steps(compiled_steps(env, as_columns(State, states), actions), expected)
 
 
 def test_angles_lose_their_whole_turns_as_gymnasiums_do():
@@ -161,10 +157,10 @@ def test_angles_lose_their_whole_turns_as_gymnasiums_do():
 def test_parameters_are_honoured_one_by_one():
     """Each changes the transition as it changes Gymnasium's, alone."""
     states, actions = random_pairs(Acrobot(), 200 if JIT else 40, seed=65)
-    unchanged = compiled_steps(Acrobot(), as_columns(states), actions)
+    unchanged = compiled_steps(Acrobot(), as_columns(State, states), actions)
     for name, value in [*CHANGED.items(), ("torque_noise_max", 0.5), ("nips_dynamics", True)]:
         env = Acrobot(**{name: value})
-        actual = compiled_steps(env, as_columns(states), actions)
+        actual = compiled_steps(env, as_columns(State, states), actions)
         with pytest.raises(AssertionError):
             assert_same_steps(actual, unchanged)
         assert_same_steps(actual, step_gymnasium(env, states, actions)[0])
@@ -175,7 +171,7 @@ def test_gravity_scales_with_time():
     env = Acrobot(gravity=4 * 9.8, torque=4.0, dt=0.1, max_vel_1=8 * math.pi, max_vel_2=18 * math.pi)
     states, actions = random_pairs(env, 200, seed=66)
     expected, _ = step_gymnasium(Acrobot(), states, actions)
-    following, rewards, terminated = compiled_steps(env, as_columns(states * [1, 1, 2, 2]), actions)
+    following, rewards, terminated = compiled_steps(env, as_columns(State, states * [1, 1, 2, 2]), actions)
     halved = following["theta1_dot"] / 2, following["theta2_dot"] / 2
     following["theta1_dot"], following["theta2_dot"] = halved
     assert_same_steps((following, rewards, terminated), expected)
@@ -199,14 +195,14 @@ def test_noise_is_distributed_as_gymnasiums():
         twin.step(2)
         theirs[i] = twin.state[3]
     states, actions = np.tile(state, (n, 1)), np.full(n, 2)
-    ours = compiled_steps(env, as_columns(states), actions, seed=68)[0]["theta2_dot"]
+    ours = compiled_steps(env, as_columns(State, states), actions, seed=68)[0]["theta2_dot"]
     assert ks_2samp(ours, theirs).pvalue > 1e-3
     assert np.ptp(ours) > 0.1
 
-    unnoisy = compiled_steps(Acrobot(), as_columns(states[:9]), actions[:9])
+    unnoisy = compiled_steps(Acrobot(), as_columns(State, states[:9]), actions[:9])
     assert np.ptp(unnoisy[0]["theta2_dot"]) == 0.0
     negative = Acrobot(torque_noise_max=-0.5)  # as in Gymnasium, no noise
-    assert_same_steps(compiled_steps(negative, as_columns(states[:9]), actions[:9]), unnoisy)
+    assert_same_steps(compiled_steps(negative, as_columns(State, states[:9]), actions[:9]), unnoisy)
 
 
 class Episode(NamedTuple):
@@ -244,17 +240,19 @@ def test_whole_episodes_are_gymnasiums():
     assert all(e.truncated == (len(e.actions) == env.horizon) for e in episodes)
     ends = [np.arange(len(e.actions)) == len(e.actions) - (1 if e.terminated else 0) for e in episodes]
     expected = (
-        as_columns(np.concatenate([e.states[1:] for e in episodes])),
+        as_columns(State, np.concatenate([e.states[1:] for e in episodes])),
         np.concatenate([e.rewards for e in episodes]),
         np.concatenate(ends),
     )
     states = np.concatenate([e.states[:-1] for e in episodes])
     actions = np.concatenate([e.actions for e in episodes])
-    assert_same_steps(compiled_steps(env, as_columns(states), actions), expected)
+    assert_same_steps(compiled_steps(env, as_columns(State, states), actions), expected)
 
     states = np.array([e.states[0] for e in episodes])
     for t in range(25):
-        following, _, _ = compiled_steps(env, as_columns(states), np.array([e.actions[t] for e in episodes]))
+        following, _, _ = compiled_steps(
+            env, as_columns(State, states), np.array([e.actions[t] for e in episodes])
+        )
         states = np.stack(list(following.values()), axis=1)
         error = np.abs(states - [e.states[t + 1] for e in episodes]).max()
         assert error < 1e-13, t

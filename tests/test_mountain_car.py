@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 from fastpg.envs.mountain_car import MountainCar, State
-from parity import assert_same_steps, compiled_steps, python_steps
+from parity import as_columns, assert_same_steps, compiled_steps, python_steps
 from scipy.stats import ks_2samp, kstest
 
 from fastpg.random import seed_key, trajectory_rng
@@ -31,10 +31,6 @@ CASES = {
 }
 
 
-def as_columns(states):
-    return {name: np.ascontiguousarray(states[:, i]) for i, name in enumerate(State._fields)}
-
-
 def step_gymnasium(env, states, actions):
     """Next states, rewards, terminated; and the observations."""
     twin = env.gymnasium_twin().unwrapped
@@ -45,7 +41,7 @@ def step_gymnasium(env, states, actions):
         observations[i], rewards[i], terminated[i], truncated, _ = twin.step(action)
         following[i] = twin.state
         assert not truncated
-    return (as_columns(following), rewards, terminated), observations
+    return (as_columns(State, following), rewards, terminated), observations
 
 
 def random_pairs(env, n, seed):
@@ -80,7 +76,7 @@ def test_transitions_are_gymnasiums(case):
     expected, observations = step_gymnasium(env, states, actions)
     assert 0.1 < expected[2].mean() < 0.9
     assert 0.02 < (expected[0]["position"] == env.min_position).mean() < 0.5
-    actual = compiled_steps(env, as_columns(states), actions)
+    actual = compiled_steps(env, as_columns(State, states), actions)
     assert_same_steps(actual, expected)
     following = np.stack(list(actual[0].values()), axis=1)
     np.testing.assert_allclose(following.astype(np.float32), observations, rtol=2**-23, atol=1e-12)
@@ -90,13 +86,13 @@ def test_transitions_are_gymnasiums(case):
 def test_ordinary_python_steps_as_compiled_code_does():
     env = MountainCar(goal_velocity=0.01)
     states, actions = random_pairs(env, 500, seed=31)
-    columns = as_columns(states)
+    columns = as_columns(State, states)
     assert_same_steps(python_steps(env, columns, actions), compiled_steps(env, columns, actions))
 
 
 def test_the_left_wall_stops_and_the_right_end_does_not():
     states = np.array([[-1.2, -0.07], [-1.15, -0.07], [0.6, 0.07], [0.58, 0.07]])
-    following, _, terminated = compiled_steps(MountainCar(), as_columns(states), np.ones(4, np.int64))
+    following, _, terminated = compiled_steps(MountainCar(), as_columns(State, states), np.ones(4, np.int64))
     assert following["position"].tolist() == [-1.2, -1.2, 0.6, 0.6]
     assert following["velocity"][:2].tolist() == [0.0, 0.0] and np.all(following["velocity"][2:] > 0.06)
     assert terminated.tolist() == [False, False, True, True]
@@ -113,16 +109,16 @@ def test_the_goal_itself_ends_the_episode():
         env = MountainCar(goal_velocity=goal_velocity)
         expected, _ = step_gymnasium(env, states, [1, 1])
         assert expected[2].tolist() == ends
-        assert_same_steps(compiled_steps(env, as_columns(states), np.ones(2, np.int64)), expected)
+        assert_same_steps(compiled_steps(env, as_columns(State, states), np.ones(2, np.int64)), expected)
 
 
 def test_parameters_are_honoured_one_by_one():
     """Each changes the transition as it changes Gymnasium's, alone."""
     states, actions = random_pairs(MountainCar(), 400, seed=32)
-    unchanged = compiled_steps(MountainCar(), as_columns(states), actions)
+    unchanged = compiled_steps(MountainCar(), as_columns(State, states), actions)
     for name, value in CHANGED.items():
         env = MountainCar(**{name: value})
-        actual = compiled_steps(env, as_columns(states), actions)
+        actual = compiled_steps(env, as_columns(State, states), actions)
         with pytest.raises(AssertionError):
             assert_same_steps(actual, unchanged)
         assert_same_steps(actual, step_gymnasium(env, states, actions)[0])
@@ -163,13 +159,13 @@ def test_whole_episodes_are_gymnasiums(episodes):
     assert all(e.truncated == (len(e.actions) == env.horizon) for e in episodes)
     terminated = [np.arange(len(e.actions)) == len(e.actions) - (1 if e.terminated else 0) for e in episodes]
     expected = (
-        as_columns(np.concatenate([e.states[1:] for e in episodes])),
+        as_columns(State, np.concatenate([e.states[1:] for e in episodes])),
         np.concatenate([e.rewards for e in episodes]),
         np.concatenate(terminated),
     )
     states = np.concatenate([e.states[:-1] for e in episodes])
     actions = np.concatenate([e.actions for e in episodes])
-    assert_same_steps(compiled_steps(env, as_columns(states), actions), expected)
+    assert_same_steps(compiled_steps(env, as_columns(State, states), actions), expected)
 
 
 def test_episodes_run_from_their_start_state_alone(episodes):
@@ -181,7 +177,7 @@ def test_episodes_run_from_their_start_state_alone(episodes):
         going = [len(e.actions) > t for e in running]
         running, states = [e for e, goes in zip(running, going, strict=True) if goes], states[going]
         actions = np.array([e.actions[t] for e in running])
-        following, _, terminated = compiled_steps(env, as_columns(states), actions)
+        following, _, terminated = compiled_steps(env, as_columns(State, states), actions)
         states = np.stack(list(following.values()), axis=1)
         expected = np.array([e.states[t + 1] for e in running])
         assert np.abs(states - expected).max() <= 1e-15 * math.exp(rate * t)

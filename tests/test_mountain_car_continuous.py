@@ -12,7 +12,7 @@ import pytest
 from fastpg.envs.mountain_car import MountainCar
 from fastpg.envs.mountain_car_continuous import MountainCarContinuous, State
 from gymnasium.envs.classic_control import continuous_mountain_car
-from parity import assert_same_steps, compiled_steps, python_steps
+from parity import as_columns, as_tuples, assert_same_steps_and_rewards, compiled_steps, python_steps
 from scipy.stats import ks_2samp, kstest
 
 from fastpg.random import seed_key, trajectory_rng
@@ -47,15 +47,6 @@ def float64():
         continuous_mountain_car.np = numpy
 
 
-def as_columns(states):
-    states = np.asarray(states, dtype=np.float64)
-    return {name: np.ascontiguousarray(states[:, i]) for i, name in enumerate(State._fields)}
-
-
-def as_tuples(actions):
-    return [(float(action),) for action in actions]
-
-
 def step_gymnasium(twin, states, actions):
     """Next states, rewards, terminated."""
     following, rewards = np.empty_like(states), np.empty(len(actions))
@@ -64,13 +55,7 @@ def step_gymnasium(twin, states, actions):
         twin.state = states[i]
         following[i], rewards[i], terminated[i], truncated, _ = twin.step(actions[i : i + 1])
         assert not truncated
-    return as_columns(following), rewards, terminated
-
-
-def assert_same_steps_and_rewards(actual, expected):
-    """Rewards to 1e-12 of their size, the rest as `assert_same_steps` has it."""
-    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-12, atol=1e-12)
-    assert_same_steps((actual[0], expected[1], actual[2]), expected)
+    return as_columns(State, following), rewards, terminated
 
 
 def random_pairs(env, n, seed):
@@ -108,7 +93,7 @@ def test_transitions_are_gymnasiums(case):
         expected = step_gymnasium(twin, states, actions)
     assert 0.1 < expected[2].mean() < 0.9
     assert 0.02 < (expected[0]["position"] == env.min_position).mean() < 0.5
-    actual = compiled_steps(env, as_columns(states), as_tuples(actions))
+    actual = compiled_steps(env, as_columns(State, states), as_tuples(actions))
     assert_same_steps_and_rewards(actual, expected)
 
     rounded, rewards, terminated = step_gymnasium(twin, states, actions)
@@ -123,7 +108,7 @@ def test_transitions_are_gymnasiums(case):
 def test_ordinary_python_steps_as_compiled_code_does():
     env = MountainCarContinuous(goal_velocity=0.01)
     states, actions = random_pairs(env, 500, seed=41)
-    pairs = as_columns(states), as_tuples(actions)
+    pairs = as_columns(State, states), as_tuples(actions)
     assert_same_steps_and_rewards(python_steps(env, *pairs), compiled_steps(env, *pairs))
 
 
@@ -141,7 +126,7 @@ def test_the_force_is_clipped_and_paid_for_as_it_was_asked(action, reward):
 def test_parameters_are_honoured_one_by_one():
     """Each changes the transition as it changes Gymnasium's, alone."""
     states, actions = random_pairs(MountainCarContinuous(), 400, seed=42)
-    pairs = as_columns(states), as_tuples(actions)
+    pairs = as_columns(State, states), as_tuples(actions)
     unchanged = compiled_steps(MountainCarContinuous(), *pairs)
     for name, value in CHANGED.items():
         env = MountainCarContinuous(**{name: value})
@@ -165,8 +150,8 @@ def test_gravity_is_that_of_the_discrete_car():
         _, _, terminated[i], _, _ = twin.step(2)
         following[i] = twin.state
     rewards = np.where(terminated, 99.9, -0.1)
-    actual = compiled_steps(env, as_columns(states), [(1.0,)] * len(states))
-    assert_same_steps_and_rewards(actual, (as_columns(following), rewards, terminated))
+    actual = compiled_steps(env, as_columns(State, states), [(1.0,)] * len(states))
+    assert_same_steps_and_rewards(actual, (as_columns(State, following), rewards, terminated))
     with pytest.raises(ValueError, match="gravity=0.004: Gymnasium"):
         env.gymnasium_twin()
 
@@ -199,12 +184,12 @@ def all_steps(episodes):
     """Their states and actions; and the next states, rewards and ends."""
     ends = [np.arange(len(e.actions)) == len(e.actions) - (1 if e.terminated else 0) for e in episodes]
     expected = (
-        as_columns(np.concatenate([e.states[1:] for e in episodes])),
+        as_columns(State, np.concatenate([e.states[1:] for e in episodes])),
         np.concatenate([e.rewards for e in episodes]),
         np.concatenate(ends),
     )
     states = np.concatenate([e.states[:-1] for e in episodes])
-    return as_columns(states), as_tuples(np.concatenate([e.actions for e in episodes])), expected
+    return as_columns(State, states), as_tuples(np.concatenate([e.actions for e in episodes])), expected
 
 
 def test_whole_episodes_are_gymnasiums_to_float32():
@@ -245,7 +230,7 @@ def test_episodes_in_float64_run_from_their_start_state_alone():
         going = [len(e.actions) > t for e in running]
         running, states = [e for e, goes in zip(running, going, strict=True) if goes], states[going]
         following, _, terminated = compiled_steps(
-            env, as_columns(states), as_tuples([e.actions[t] for e in running])
+            env, as_columns(State, states), as_tuples([e.actions[t] for e in running])
         )
         states = np.stack(list(following.values()), axis=1)
         assert np.abs(states - [e.states[t + 1] for e in running]).max() <= 1e-15 * math.exp(rate * t)

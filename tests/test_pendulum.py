@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastpg.envs.pendulum import Pendulum, State, from_upright
 from gymnasium.envs.classic_control.pendulum import angle_normalize
-from parity import assert_same_steps, compiled_steps, python_steps
+from parity import as_columns, as_tuples, assert_same_steps_and_rewards, compiled_steps, python_steps
 from scipy.stats import ks_2samp, kstest
 
 from fastpg.random import seed_key, trajectory_rng
@@ -22,14 +22,6 @@ CASES = {
     "g": ({"g": 3.7}, 30_000),
     "changed parameters": (CHANGED, 30_000),
 }
-
-
-def as_columns(states):
-    return {name: np.ascontiguousarray(states[:, i]) for i, name in enumerate(State._fields)}
-
-
-def as_tuples(actions):
-    return [(float(action),) for action in actions]
 
 
 @numba.njit
@@ -53,14 +45,7 @@ def step_gymnasium(env, states, actions):
         observations[i], rewards[i], terminated[i], truncated, _ = twin.step(actions[i : i + 1])
         following[i] = twin.state
         assert not truncated
-    return (as_columns(following), rewards, terminated), observations
-
-
-def assert_same_steps_and_rewards(actual, expected):
-    """Rewards to 1e-12 of their size, the rest as `assert_same_steps` has it."""
-    bound = 1e-12 * np.maximum(1.0, np.abs(expected[1]))
-    np.testing.assert_array_less(np.abs(actual[1] - expected[1]), bound)
-    assert_same_steps((actual[0], expected[1], actual[2]), expected)
+    return (as_columns(State, following), rewards, terminated), observations
 
 
 def random_pairs(env, n, seed):
@@ -86,7 +71,7 @@ def test_transitions_are_gymnasiums(case):
     expected, observations = step_gymnasium(env, states, actions)
     assert not expected[2].any()
     assert 0.05 < (np.abs(expected[0]["theta_dot"]) == env.max_speed).mean() < 0.5
-    following, rewards, terminated = compiled_steps(env, as_columns(states), as_tuples(actions))
+    following, rewards, terminated = compiled_steps(env, as_columns(State, states), as_tuples(actions))
     assert_same_steps_and_rewards((following, rewards, terminated), expected)
 
     theta = following["theta"]
@@ -100,7 +85,7 @@ def test_transitions_are_gymnasiums(case):
 def test_ordinary_python_steps_as_compiled_code_does():
     env = Pendulum(g=9.81)
     states, actions = random_pairs(env, 500, seed=51)
-    pairs = as_columns(states), as_tuples(actions)
+    pairs = as_columns(State, states), as_tuples(actions)
     assert_same_steps_and_rewards(python_steps(env, *pairs), compiled_steps(env, *pairs))
 
 
@@ -124,7 +109,7 @@ def test_the_torque_is_clipped_before_it_is_paid_for():
 def test_parameters_are_honoured_one_by_one():
     """Each changes the transition as it changes Gymnasium's, alone."""
     states, actions = random_pairs(Pendulum(), 400, seed=53)
-    pairs = as_columns(states), as_tuples(actions)
+    pairs = as_columns(State, states), as_tuples(actions)
     unchanged = compiled_steps(Pendulum(), *pairs)
     for name, value in CHANGED.items():
         env = Pendulum(**{name: value})
@@ -168,10 +153,10 @@ def play_many(n, dtype):
 def all_steps(episodes):
     """Their states and actions; and the next states, rewards and ends, of which there are none."""
     rewards = np.concatenate([e.rewards for e in episodes])
-    following = as_columns(np.concatenate([e.states[1:] for e in episodes]))
+    following = as_columns(State, np.concatenate([e.states[1:] for e in episodes]))
     states = np.concatenate([e.states[:-1] for e in episodes])
     actions = as_tuples(np.concatenate([e.actions for e in episodes]))
-    return as_columns(states), actions, (following, rewards, np.zeros(len(rewards), bool))
+    return as_columns(State, states), actions, (following, rewards, np.zeros(len(rewards), bool))
 
 
 def test_whole_episodes_are_gymnasiums():
@@ -189,7 +174,9 @@ def test_whole_episodes_are_gymnasiums():
     rate = math.sqrt(3 * env.g / (2 * env.l)) * env.dt
     states = np.array([e.states[0] for e in episodes])
     for t in range(40):
-        following, _, _ = compiled_steps(env, as_columns(states), as_tuples([e.actions[t] for e in episodes]))
+        following, _, _ = compiled_steps(
+            env, as_columns(State, states), as_tuples([e.actions[t] for e in episodes])
+        )
         states = np.stack(list(following.values()), axis=1)
         error = np.abs(states - [e.states[t + 1] for e in episodes]).max()
         assert error <= 1e-14 * math.exp(rate * (t + 1)), t

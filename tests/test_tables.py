@@ -7,10 +7,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pytest
+from fastpg.envs.finite_mdp import FiniteMDP
 from gymnasium.spaces import Box, Discrete
 from numba.core.errors import TypingError
 from test_lanes import MACHINE, one_sweep
 
+import fastpg
 from fastpg import SoftmaxLinear, lanes
 from fastpg.estimators.reinforce import ScoresAndReturns
 from fastpg.random import integer
@@ -120,3 +122,46 @@ def test_lanes_are_vectorised_over_lookups():
     one_sweep(env, policy, tuple(policy.initial().tolist()), ScoresAndReturns(), 10, np.uint64(1), 8)
     (assembly,) = [text for types, text in lanes.sweep.inspect_asm().items() if "Terrain" in str(types[0])]
     assert re.search(PACKED_ROOT[MACHINE], assembly)
+
+
+# --- environments with arrays among their parameters ---
+
+
+@pytest.mark.parametrize("id", ["Bandit-v0", "FrozenLake-v1", "LinearQuadratic-v0"])
+def test_environments_with_arrays_can_be_compared(id):
+    env = fastpg.make(id)
+    assert env == fastpg.make(id) and not env != fastpg.make(id)
+    for i, field in enumerate(env):
+        if isinstance(field, np.ndarray):
+            other = env._replace(**{env._fields[i]: field + 1})
+            assert env != other and not env == other
+    assert env != fastpg.make("CartPole-v1") and env != tuple(env)
+
+
+@pytest.mark.parametrize(
+    ("id", "name", "array", "message"),
+    [
+        ("Bandit-v0", "standard_deviations", np.ones(2), r"has shape \(2,\), must have \(3,\)"),
+        ("Bandit-v0", "standard_deviations", 1.0, r"has shape \(\), must have \(3,\)"),
+        ("FrozenLake-v1", "starts", np.zeros(2, np.int64), r"has shape \(2,\), must have \(2, 2\)"),
+        ("LinearQuadratic-v0", "B", np.zeros((3, 1)), r"has shape \(3, 1\), must have \(2, 1\)"),
+        ("LinearQuadratic-v0", "start_mean", (0.0,), r"A: has shape \(2, 2\), must have \(1, 1\)"),
+    ],
+)
+def test_parameters_that_do_not_fit_together_are_refused(id, name, array, message):
+    """However the environment was made, before compiled code reads beyond an array."""
+    env = fastpg.make(id)._replace(**{name: array})
+    for use in (env.check_parameters, lambda: fastpg.VectorEnv(env, 2)):
+        with pytest.raises(ValueError, match=message):
+            use()
+    policy = fastpg.policy_for(fastpg.make(id))
+    with pytest.raises(ValueError, match=message):
+        fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=2)
+
+
+def test_tables_of_an_mdp_must_be_of_one_size():
+    lake = FiniteMDP.from_gymnasium(fastpg.make("FrozenLake-v1").gymnasium_twin())
+    lake.check_parameters()
+    assert lake == FiniteMDP.from_gymnasium(fastpg.make("FrozenLake-v1").gymnasium_twin())
+    with pytest.raises(ValueError, match=r"alias: has shape \(16, 4, 2\), must have \(16, 4, 3\)"):
+        fastpg.VectorEnv(lake._replace(alias=lake.alias[:, :, :2]))

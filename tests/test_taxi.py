@@ -214,3 +214,14 @@ def test_defaults_are_gymnasiums():
 def test_bad_arguments_are_refused_by_name(parameters, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Taxi.make(**parameters)
+
+
+def test_masks_of_actions_are_gymnasiums():
+    """For every number that an observation can be, one at a time and all at once."""
+    env, twin = Taxi(), gymnasium.make("Taxi-v4").unwrapped
+    numbers = np.arange(env.observation_space.n)
+    expected = np.array([twin.action_mask(number) for number in numbers])
+    masks = env.action_mask(numbers)
+    np.testing.assert_array_equal(masks, expected)
+    assert masks.dtype == expected.dtype and env.action_mask(7).shape == (6,)
+    np.testing.assert_array_equal(env.action_mask(numbers.reshape(4, 125))[3, 2], expected[377])

@@ -1,7 +1,8 @@
 """fastpg's environments as Gymnasium has them: `VectorEnv`, `Env`, and their registration as "fastpg/...".
 
 Autoreset is that of `gymnasium.vector.SyncVectorEnv` (https://farama.org/Vector-Autoreset-Mode). Seeding is
-not: see `VectorEnv`. Infos hold nothing else: Gymnasium's toy texts have "prob", and Taxi an "action_mask".
+not: see `VectorEnv`. Infos hold nothing else: Gymnasium's toy texts have "prob", the probability of what was
+drawn, and Taxi an "action_mask", for which there is `action_mask` of `fastpg.envs.taxi.Taxi`.
 
 * NEXT_STEP: the step after an episode's last ignores the action, pays 0 and returns the first
   observation of the next episode.
