@@ -9,6 +9,12 @@ from numba.core.errors import NumbaError
 from fastpg.ordinary_play import play
 from fastpg.reports import Report
 
+_HINTS = {  # words of Numba's: what they mean in an environment or a policy
+    "unify return type": "on every branch a method must return as many values, of the same types",
+    "Cannot determine Numba type of": "compiled code knows numbers, booleans, tuples of them and arrays, "
+    "and no other objects of Python",
+}
+
 
 @contextmanager
 def readable_errors(env: Any, *others: Any):
@@ -49,4 +55,5 @@ def innermost_cause(text: str) -> str:
     message = [line for line in lines[start:at] if line and not line.startswith(("During", "raised from"))]
     place = lines[at : at + 8]
     place = place[: place.index("^")] if "^" in place else place[:1]
-    return " ".join(message[:4] + [line for line in place if line and line != "<source elided>"])
+    told = " ".join(message[:4] + [line for line in place if line and line != "<source elided>"])
+    return "; ".join([told] + [hint for words, hint in _HINTS.items() if words in told])

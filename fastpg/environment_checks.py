@@ -118,8 +118,9 @@ def _read_methods(env, report):
         for instruction in dis.get_instructions(function):
             if instruction.opname == "RAISE_VARARGS":
                 report.errors.append(
-                    f"{function.__qualname__} raises (or asserts): an exception in a kernel is lost; check "
-                    "parameters where the environment is made, or end the episode with terminated"
+                    f"{function.__qualname__} raises (or asserts): an exception ends the whole call, with "
+                    "all that other trajectories have done; check parameters where the environment is "
+                    "made, or end the episode with terminated"
                 )
                 break
         called, owner = set(), None

@@ -75,7 +75,10 @@ def _check_state(method, state, like, report):
             )
             return False
     if like is not None and type(state) is not type(like):
-        report.errors.append(f"{method} returns a {type(state).__name__}, and reset a {type(like).__name__}")
+        report.errors.append(
+            f"{method} returns a state of class {type(state).__name__}, and reset one of class "
+            f"{type(like).__name__}: it must stay the same"
+        )
         return False
     order = [bool, int, float]
     for name, value, old in zip(state._fields, state, like or state, strict=True):

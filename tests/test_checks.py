@@ -148,7 +148,21 @@ class Overflowing(Walk):
         return Position(1.0 if (action + 3) * 2**62 > 0 else 0.0), 0.0, False
 
 
+class Spot(NamedTuple):
+    """Like `Position`, but another class."""
+
+    x: float
+
+
+class Moved(Walk):
+    __slots__ = ()
+
+    def step(self, state, action, rng):
+        return Spot(state.x), 0.0, False
+
+
 MISTAKES = {
+    "a state of another class": (Moved(), "returns a state of class Spot, and reset one of class Position"),
     "an integer at first": (Whole(), r"step returns x=.*a float, where reset has 0, an integer"),
     "an observation that varies": (Varying(), "observe returns 2 numbers.*the length must not vary"),
     "a list in the state": (Listed(), r"step returns x=\[.*\] in the state"),
@@ -200,6 +214,27 @@ class Unreadable(NamedTuple):
 def test_what_only_the_compiler_refuses_is_quoted_with_its_line():
     with pytest.raises(TypeError, match=r"Unreadable: cannot be compiled: .*test_checks.py.*hex"):
         check_env(Unreadable())
+
+
+class Thing:
+    """An object of Python's."""
+
+    size = 1.0
+
+
+THING = Thing()
+
+
+class Holding(Walk):
+    __slots__ = ()
+
+    def step(self, state, action, rng):
+        return Position(state.x + THING.size), 0.0, False
+
+
+def test_objects_of_python_are_named_for_what_they_are():
+    with pytest.raises(TypeError, match=r"'THING'.*test_checks.py.*no other objects of Python"):
+        check_env(Holding())
 
 
 class Slow(Walk):
