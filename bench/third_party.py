@@ -44,7 +44,6 @@ def trained(names: list[str], seeds: int, peers: str, caches: str) -> Iterator[d
         for seed in range(seeds):
             for kind in KINDS:
                 told = solve(peers, module, ID, (*arguments, "--environments", kind), caches, seed)
-                told["training_seconds"] = told["seconds"] - told["until_training"]
                 run = {"learner": name, "environments": kind, "seed": seed, **told}
                 print(f"  {run}", file=sys.stderr, flush=True)
                 yield run

@@ -737,6 +737,18 @@ def test_none_in_a_list_of_seeds_goes_on():
     np.testing.assert_array_equal(*starts)
 
 
+def test_random_numbers_go_on_after_set_states():
+    """A step from the same state slides another way than the one before."""
+    vector = fastpg.make_vec("FrozenLake-v1", 64)
+    vector.reset(seed=0)
+    start, seen = vector.states, set()
+    for _ in range(20):
+        vector.step(np.full(64, 2))
+        seen.add(np.concatenate(vector.states).tobytes())
+        vector.set_states(start)
+    assert len(seen) == 20
+
+
 def test_observations_after_set_states_are_of_those_states():
     vector = fastpg.make_vec("CartPole-v1", 2)
     vector.reset(seed=0)

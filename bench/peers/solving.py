@@ -41,6 +41,7 @@ class Trial:
         self.mean_return, self.solved = float("nan"), False
         self.checking_seconds = 0.0
         self.until_training = time.time() - float(os.environ.get(STARTED, time.time()))
+        self.began = time.perf_counter()
 
     def check(self, act, steps: int) -> bool:
         """Return whether the policy solves the problem, after so many steps of training.
@@ -74,6 +75,7 @@ class Trial:
         """Print how it went."""
         told = {name: getattr(self, name) for name in ("solved", "steps", "mean_return")}
         told |= {"checking_seconds": self.checking_seconds, "until_training": self.until_training}
+        told["training_seconds"] = time.perf_counter() - self.began - self.checking_seconds
         print(json.dumps(told | facts), flush=True)
 
 
