@@ -5,7 +5,7 @@ from numba.core import cgutils
 
 from fastpg.dispatch import inline, lowered
 from fastpg.tables import lookup
-from fastpg.vectors import FLAGS, callable_in_code, elements
+from fastpg.vectors import FLAGS, callable_in_code, elements, float_vector
 
 
 def product(matrix, x):
@@ -29,7 +29,13 @@ def dot(x, y):
 
 @inline
 def _entry(matrix, i, j):
-    return lookup(matrix, i, j)
+    return lookup(matrix, i, j) * 1.0
+
+
+def _floats(context, builder, ty, value):
+    """The components of a vector of any numbers, as float64."""
+    components = zip(elements(builder, value, len(ty)), ty, strict=True)
+    return [context.cast(builder, number, kind, types.float64) for number, kind in components]
 
 
 def _dot(builder, xs, ys, total=None):
@@ -55,11 +61,11 @@ def _(typing, matrix, x):
     row = _row(typing, matrix, len(x))
 
     def codegen(context, builder, signature, args):
-        inputs = elements(builder, args[1], len(x))
+        inputs = _floats(context, builder, x, args[1])
         rows = (row(context, builder, args[0], i) for i in range(len(x)))
         return cgutils.pack_array(builder, [_dot(builder, components, inputs) for components in rows])
 
-    return x(matrix, x), codegen
+    return float_vector(len(x))(matrix, x), codegen
 
 
 @lowered(add_product)
@@ -67,17 +73,18 @@ def _(typing, total, matrix, x):
     row = _row(typing, matrix, len(x))
 
     def codegen(context, builder, signature, args):
-        inputs = elements(builder, args[2], len(x))
-        starts = enumerate(elements(builder, args[0], len(total)))
+        inputs = _floats(context, builder, x, args[2])
+        starts = enumerate(_floats(context, builder, total, args[0]))
         outputs = [_dot(builder, row(context, builder, args[1], i), inputs, start) for i, start in starts]
         return cgutils.pack_array(builder, outputs)
 
-    return total(total, matrix, x), codegen
+    return float_vector(len(total))(total, matrix, x), codegen
 
 
 @lowered(dot)
 def _(typing, x, y):
     def codegen(context, builder, signature, args):
-        return _dot(builder, *(elements(builder, value, len(x)) for value in args))
+        pairs = zip((x, y), args, strict=True)
+        return _dot(builder, *(_floats(context, builder, ty, value) for ty, value in pairs))
 
     return types.float64(x, y), codegen

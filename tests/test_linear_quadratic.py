@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from scipy import stats
 
 import fastpg
-from fastpg.matrices import add_product
+from fastpg.matrices import add_product, dot, product
 from fastpg.random import next_step, normal, seed_key, trajectory_rng
 
 JIT = not numba.config.DISABLE_JIT
@@ -199,6 +199,22 @@ def play(env, offset, gain, key, n):
             state, reward, _terminated = env.step(state, add_product(offset, gain, state.x), rng)
             returns[i] += reward
     return returns
+
+
+@numba.njit
+def products(total, matrix, x):
+    return product(matrix, x), add_product(total, matrix, x), dot(x, x)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_products_of_integers_are_those_of_numbers(kind):
+    matrix = np.array([[2, -1], [0, 3]], kind)
+    expected = ((0.0, 6.0), (1.0, 5.0), 5.0)
+    assert products((1, -1), matrix, (1, 2)) == expected
+    assert products((1.0, -1.0), matrix, (1.0, 2.0)) == expected
+    mixed = fastpg.make("LinearQuadratic-v0")._replace(start_mean=(1, 0))
+    floats = mixed._replace(start_mean=(1.0, 0.0))
+    assert mixed.reset(trajectory_rng(seed_key(0), 0)) == floats.reset(trajectory_rng(seed_key(0), 0))
 
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
