@@ -23,7 +23,7 @@ from numba.core.typing.templates import (
 from numba.extending import overload, register_model
 
 from fastpg.cache import KernelCache
-from fastpg.parts import PartCompiler
+from fastpg.parts import OutlineCompiler, PartCompiler
 
 # Never nnan or ninf: a NaN must stay visible (they delete isnan, numba#2919). No reassoc: it may
 # cancel the compensated sums of simd.py once they are inlined.
@@ -65,7 +65,7 @@ inline = _preset(forceinline=True, fastmath=FASTMATH)
 inner = _preset(forceinline=True, fastmath=FASTMATH, **_FOR_CALLERS)
 """The same for functions that only compiled code calls, which compile faster (`fastpg.parts`)."""
 
-outline = _preset(forceinline=False, fastmath=FASTMATH, **_NO_WRAPPERS)
+outline = _preset(forceinline=False, fastmath=FASTMATH, pipeline_class=OutlineCompiler, **_NO_WRAPPERS)
 """Functions that compiled code calls and that are not inlined."""
 
 

@@ -1,8 +1,12 @@
-"""Functions that are inlined into compiled code, compiled only as far as their callers need it.
+"""Functions that only compiled code calls, compiled only as far as their callers need it.
 
 Numba gives every function machine code of its own. Of one that is inlined into callers and optimised again
 there, nobody ever runs that: here it is left out, together with all but the cheap part of its optimisation,
 which was measured to be a sixth of the time that a kernel takes to compile. What the kernel runs is the same.
+
+One that is not inlined is optimised in full by itself, before the kernel as a whole is: some loops over lanes
+vectorise in the second round only (those with a `fastpg.lane_calls`). It has no machine code of its own
+either, or the kernel would run that, of the first round, in the process that compiled it: both have one name.
 """
 
 from numba.core.codegen import JITCodeLibrary
@@ -16,6 +20,16 @@ class PartCompiler(CompilerBase):
         """Return Numba's own passes; what they write into is a `_Part`."""
         state = self.state
         state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+
+
+class OutlineCompiler(PartCompiler):
+    """The same for a function that is not inlined."""
+
+    def define_pipelines(self):
+        """Return Numba's own passes; what they write into is an `_Outline`."""
+        state = self.state
+        state.library = _Outline(state.targetctx.codegen(), state.func_id.func_qualname)
         return [DefaultPassBuilder.define_nopython_pipeline(state)]
 
 
@@ -46,6 +60,13 @@ class _Part(JITCodeLibrary):
     def set_env(self, name, environment):
         """Note an environment for `set_environments`."""
         _environments[name] = environment
+
+
+class _Outline(_Part):
+    """The same, optimised in full."""
+
+    def _optimize_final_module(self):
+        JITCodeLibrary._optimize_final_module(self)
 
 
 _environments: dict = {}
