@@ -9,9 +9,9 @@ import numpy as np
 
 from fastpg import moments, packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, outline
-from fastpg.features import Constant, TileCoding
+from fastpg.features import Constant, FoldedFourier, TileCoding
 from fastpg.lane_memory import widest_vectors
-from fastpg.linear_forms import n_tiles, real_part, split, tabulate
+from fastpg.linear_forms import is_folded, n_tiles, part_of, real_part, split, tabulate_both
 
 BLOCK = 4  # packs of time steps at once: as many products as the registers hold
 
@@ -69,17 +69,80 @@ def add_rows(array, features, observation, factor, weight, log_std, log_std_feat
 
 
 @inner
-def _add_block(array, n_rows, n_left, n_right, left, right, errors, pack, shape):
+def _add_block(array, n_rows, n_left, n_right, half, left, right, errors, pack, shape):
+    """Add the sums of a block of steps; rows i >= half, if there are some, have another half of `right`."""
     start = 0
     for row in range(n_rows):
         for i in range(n_left):
             products = packs.weighted(left, i * BLOCK, errors, row * BLOCK, shape)
             whole = n_right - n_right % packs.width_of(pack)
+            first = 0 if i < half else n_right
             for j in range(0, whole, packs.width_of(pack)):
-                packs.add_to(array, start + j, packs.real_dots(products, right, j * BLOCK, BLOCK))
+                packs.add_to(array, start + j, packs.real_dots(products, right, (first + j) * BLOCK, BLOCK))
             for j in range(whole, n_right):
-                packs.add_to(array, start + j, packs.total(packs.real_dot(products, right, j * BLOCK)))
+                sums = packs.real_dot(products, right, (first + j) * BLOCK)
+                packs.add_to(array, start + j, packs.total(sums))
             start += n_right
+
+
+@compiled_only
+def _kept(features, one):
+    """Return what is kept of L and R, which begin with `one`: a real pack if they are folded."""
+
+
+@compiled_form(_kept)
+def _(features, one):
+    return (lambda features, one: one[0]) if features.instance_class is FoldedFourier else _as_it_is
+
+
+def _as_it_is(features, one):
+    return one
+
+
+@compiled_only
+def _tabulate(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
+    """Write L and R of a pack of steps into the stacks of a block."""
+
+
+@compiled_form(_tabulate)
+def _(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
+    def plain(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
+        tabulate_both(features, left, right, BLOCK, n_pack, work[2], seen, middle)
+
+    def folded(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
+        tabulate_both(features, work[0], work[1], 1, 0, work[2], seen, middle)
+        for i in range(half):
+            packs.poke(left, i * BLOCK + n_pack, part_of(packs.peek(work[0], i), ()))
+        for i in range(half, n_left):
+            packs.poke(left, i * BLOCK + n_pack, part_of(packs.peek(work[0], i), (0,)))
+        for j in range(n_right):
+            x = packs.peek(work[1], j)
+            packs.poke(right, j * BLOCK + n_pack, part_of(x, ()))
+            packs.poke(right, (n_right + j) * BLOCK + n_pack, part_of(x, (0,)))
+
+    return folded if features.instance_class is FoldedFourier else plain
+
+
+@inner
+def _unfold_at(place, first, second, like):
+    x, y = packs.load_pack(place, first, like), packs.load_pack(place, second, like)
+    packs.store_pack(place, first, x + y)
+    packs.store_pack(place, second, x - y)
+
+
+@inner
+def _unfold(place, n_rows, n_left, n_right):
+    """Make of folded sums what they should be: see `linear_forms`."""
+    pack = packs.no_pack()
+    whole = n_right - n_right % packs.width_of(pack)
+    for row in range(n_rows):
+        for i in range(n_left // 2):
+            first = (row * n_left + i) * n_right
+            second = (row * n_left + n_left - 1 - i) * n_right
+            for j in range(0, whole, packs.width_of(pack)):
+                _unfold_at(place, first + j, second + j, pack)
+            for j in range(whole, n_right):
+                _unfold_at(place, first + j, second + j, 0.0)
 
 
 @outline
@@ -94,8 +157,11 @@ def _add_products(array, features, steps, n_rows):
     middle, n_left, n_right, largest = split(features, d)
     none = packs.no_pack()
     one = features.one(none)
-    left, right = packs.stack_of(one, n_left * BLOCK), packs.stack_of(one, n_right * BLOCK)
-    table, errors = packs.stack_of(one, largest), packs.stack_of(none, len(like_factor) * BLOCK)
+    kept, sheets = _kept(features, one), 2 if is_folded(features) else 1
+    left, right = packs.stack_of(kept, n_left * BLOCK), packs.stack_of(kept, n_right * sheets * BLOCK)
+    work = packs.stack_of(one, n_left), packs.stack_of(one, n_right), packs.stack_of(one, largest)
+    half = (n_left + 1) // 2 if is_folded(features) else n_left
+    errors = packs.stack_of(none, len(like_factor) * BLOCK)
     done = 0
     while done < n_steps:
         n_packs = 0
@@ -103,21 +169,22 @@ def _add_products(array, features, steps, n_rows):
             count = n_steps - done
             seen = packs.components(observations, first + done, count, like)
             factor = packs.components(factors, first + done, count, like_factor)
-            tabulate(features, left, BLOCK, n_packs, table, seen, 0, middle)
-            tabulate(features, right, BLOCK, n_packs, table, seen, middle, d)
+            _tabulate(features, left, right, work, n_packs, seen, middle, n_left, n_right, half)
             for row in range(n_rows):
                 error = packs.first_of(packs.item(factor, row), count)
                 packs.poke(errors, row * BLOCK + n_packs, error)
             done += packs.width_of(none)
             n_packs += 1
         if n_packs == 4:
-            _add_block(array, n_rows, n_left, n_right, left, right, errors, none, (0, 0, 0, 0))
+            _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0, 0, 0, 0))
         elif n_packs == 3:
-            _add_block(array, n_rows, n_left, n_right, left, right, errors, none, (0, 0, 0))
+            _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0, 0, 0))
         elif n_packs == 2:
-            _add_block(array, n_rows, n_left, n_right, left, right, errors, none, (0, 0))
+            _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0, 0))
         else:
-            _add_block(array, n_rows, n_left, n_right, left, right, errors, none, (0,))
+            _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0,))
+    if is_folded(features):
+        _unfold(array, n_rows, n_left, n_right)
 
 
 @outline
@@ -127,8 +194,7 @@ def _spread_products(array, features, observation, factor, n_rows, weight):
     one = features.one(observation[0])
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
-    tabulate(features, left, 1, 0, table, observation, 0, middle)
-    tabulate(features, right, 1, 0, table, observation, middle, len(observation))
+    tabulate_both(features, left, right, 1, 0, table, observation, middle)
     place = 0
     for row in range(n_rows):
         for i in range(n_left):

@@ -157,6 +157,20 @@ class Fourier(NamedTuple):
             re, im = re * cosine - im * sine, re * sine + im * cosine
 
 
+class FoldedFourier(Fourier):
+    r"""`Fourier` in compiled loops, where θ and sums over features are folded (`fastpg.linear_forms`)."""
+
+    __slots__ = ()
+
+    def half_turns(self, k, s):
+        """Return exp(iπs·order_k/2), a pair."""
+        cosine, sine = _half_turn(s)
+        re, im = packs.fill(1.0, s), packs.fill(0.0, s)
+        for _ in range(packs.item(self.order, k)):
+            re, im = re * cosine - im * sine, re * sine + im * cosine
+        return re, im
+
+
 class RadialBasis(NamedTuple):
     r"""Gaussian bumps on a grid: φ_c(s) = exp(-½ Σ_k ((n_k - 1) s_k - c_k)² / width²), 0 <= c_k < n_k.
 
@@ -328,6 +342,7 @@ def _products(columns, shape):
 # Taylor series of sin(πu) / u and cos(πu) in u², for |u| <= ½; what is left out is below 2e-18.
 _SINE = tuple((-1) ** m * math.pi ** (2 * m + 1) / math.factorial(2 * m + 1) for m in range(11))
 _COSINE = tuple((-1) ** m * math.pi ** (2 * m) / math.factorial(2 * m) for m in range(12))
+_ROOT = math.sqrt(0.5)
 _EXP = tuple(1.0 / math.factorial(m) for m in range(14))
 _LOG2E = 1.4426950408889634
 _LN2_1, _LN2_2 = 0.6931471803691238, 1.9082149292705877e-10  # the first has 32 bits
@@ -348,6 +363,15 @@ def _turn(s):
     u = s - 0.5
     square = u * u
     return u * _polynomial(_SINE, square) * -1.0, _polynomial(_COSINE, square)
+
+
+@inner
+def _half_turn(s):
+    """cos(πs/2) and sin(πs/2) for 0 <= s <= 1, about the middle of the interval."""
+    u = (s - 0.5) * 0.5
+    square = u * u
+    sine, cosine = u * _polynomial(_SINE, square), _polynomial(_COSINE, square)
+    return (cosine - sine) * _ROOT, (cosine + sine) * _ROOT
 
 
 @inner

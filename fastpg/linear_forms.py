@@ -10,7 +10,20 @@ tabulated, and
 
 take one multiplication and addition for each feature and step, two if complex, in packs (`fastpg.packs`): of
 lanes on the left, here, and of time steps on the right.
+
+`Fourier` is **folded** so that nothing is complex. L_i = exp(i a_i) and R_j = exp(i b_j); with ā the mean of
+the a_i, those of i and of I-1-i are ā + α_i and ā - α_i, so with β_j = ā + b_j
+
+.. math:: \phi_{ij} = \cos\alpha_i \cos\beta_j - \sin\alpha_i \sin\beta_j, \qquad
+          \phi_{I-1-i,j} = \cos\alpha_i \cos\beta_j + \sin\alpha_i \sin\beta_j.
+
+The two take as many real products as there are of them: with θ folded once a call (`fold`), the sums of the
+two rows of θ_ij in the place of the first and their differences in that of the second, a row of the first
+half is multiplied by cos α_i cos β_j, and one of the second by -sin α_i sin β_j. Sums over features are made
+folded, and folding once more makes them what they should be.
 """
+
+import math
 
 import numpy as np
 from numba import types
@@ -18,7 +31,7 @@ from numba.core import cgutils
 
 from fastpg import packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
-from fastpg.features import TileCoding, scaled_component
+from fastpg.features import FoldedFourier, Fourier, TileCoding, scaled_component
 from fastpg.lane_calls import lane_call
 
 
@@ -39,6 +52,46 @@ def logits(theta, features, observation, actions):
     Compiled code returns differences from the last, which are 0 for the last and cost as little.
     """
     return rows_times_features(theta, features, observation, 0, actions)
+
+
+def differences(theta, features, observation, actions):
+    """Return what `logits` does, for θ whose rows are differences from the last already."""
+    return rows_times_features(theta, features, observation, 0, actions)
+
+
+def fold(rows, features):
+    """Return rows of θ, shape (..., F), as compiled loops have them: folded, for `FoldedFourier`."""
+    if not isinstance(features, FoldedFourier):
+        return rows
+    n_left = parts_of(features.sizes)[0]
+    table = rows.reshape(*rows.shape[:-1], n_left, -1)
+    half = n_left // 2
+    first, second = table[..., :half, :], table[..., n_left - half :, :][..., ::-1, :]
+    folded = table.copy()
+    folded[..., :half, :] = first + second
+    folded[..., n_left - half :, :] = (first - second)[..., ::-1, :]
+    return folded.reshape(rows.shape)
+
+
+def as_folded(features):
+    """Return a feature map as kernels have it."""
+    return FoldedFourier(*features) if type(features) is Fourier else features
+
+
+def folded_differences(theta, features, n_actions):
+    """Return θ with the differences of its rows from the last, folded: shape (n_actions · F,)."""
+    rows = np.asarray(theta).reshape(n_actions, -1)
+    return fold(rows - rows[-1], features).reshape(-1)
+
+
+def parts_of(sizes):
+    """Return I and J, from the sizes of the components: as nearly alike as their order permits, I <= J."""
+    n, n_left = math.prod(sizes), 1
+    for size in sizes:
+        if (n_left * size) ** 2 > n:
+            break
+        n_left *= size
+    return n_left, n // n_left
 
 
 # What follows is compiled only.
@@ -130,14 +183,121 @@ def tabulate(features, stack, spacing, offset, table, observation, first, last):
 
 
 @inner
+def tabulate_both(features, left, right, spacing, offset, table, observation, middle):
+    """Write L and R into stacks."""
+    tabulate(features, left, spacing, offset, table, observation, 0, middle)
+    tabulate(features, right, spacing, offset, table, observation, middle, len(observation))
+    _centre(features, left, right, spacing, offset, observation, middle)
+
+
+@compiled_only
+def _centre(features, left, right, spacing, offset, observation, middle):
+    """Turn L to α and R to β, where they are folded."""
+
+
+@compiled_form(_centre)
+def _(features, left, right, spacing, offset, observation, middle):
+    if features.instance_class is not FoldedFourier:
+        return lambda features, left, right, spacing, offset, observation, middle: None
+
+    def centre(features, left, right, spacing, offset, observation, middle):
+        turn = features.one(observation[0])
+        n_left = n_right = 1
+        for k in range(len(observation)):
+            if k < middle:
+                s = scaled_component(features, k, packs.item(observation, k))
+                turn = _times(turn, features.half_turns(k, s))
+                n_left *= features.size(k)
+            else:
+                n_right *= features.size(k)
+        back = turn[0], turn[1] * -1.0
+        for i in range(n_left):
+            packs.poke(left, i * spacing + offset, _times(packs.peek(left, i * spacing + offset), back))
+        for j in range(n_right):
+            packs.poke(right, j * spacing + offset, _times(packs.peek(right, j * spacing + offset), turn))
+
+    return centre
+
+
+@compiled_only
+def is_folded(features):
+    """Whether sums over these features are folded."""
+
+
+@compiled_form(is_folded)
+def _(features):
+    folded = features.instance_class is FoldedFourier
+    return lambda features: folded
+
+
+@compiled_only
+def part_of(x, sheet):
+    """Return x if it is real, else its real part, or with a `sheet` of one element its imaginary part."""
+
+
+@compiled_form(part_of)
+def _(x, sheet):
+    if not isinstance(x, types.BaseTuple):
+        return lambda x, sheet: x
+    return (lambda x, sheet: x[1]) if len(sheet) else (lambda x, sheet: x[0])
+
+
+@inner
+def _rows_of_form(theta, start, left, right, first, last, n_right, sheet, result):
+    """Add Σ_i L_i Σ_j θ_ij R_j for i = first, ..., last - 1, all of them real."""
+    zero = result * 0.0
+    i = first
+    while i + 4 <= last:  # four at a time: their chains of additions overlap
+        a = b = c = d = zero
+        place = start + i * n_right
+        for j in range(n_right):
+            x = part_of(packs.peek(right, j), sheet)
+            a = _gain(a, x, packs.entry(theta, place + j))
+            b = _gain(b, x, packs.entry(theta, place + n_right + j))
+            c = _gain(c, x, packs.entry(theta, place + 2 * n_right + j))
+            d = _gain(d, x, packs.entry(theta, place + 3 * n_right + j))
+        result = (
+            result + part_of(packs.peek(left, i), sheet) * a + part_of(packs.peek(left, i + 1), sheet) * b
+        )
+        result = (
+            result + part_of(packs.peek(left, i + 2), sheet) * c + part_of(packs.peek(left, i + 3), sheet) * d
+        )
+        i += 4
+    while i < last:
+        a = zero
+        for j in range(n_right):
+            x = part_of(packs.peek(right, j), sheet)
+            a = _gain(a, x, packs.entry(theta, start + i * n_right + j))
+        result = result + part_of(packs.peek(left, i), sheet) * a
+        i += 1
+    return result
+
+
+@inner
+def _real_form(uniform, observation):
+    theta, rows, features = uniform
+    middle, n_left, n_right, largest = split(features, len(observation))
+    one = features.one(observation[0])
+    left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
+    table = packs.stack_of(one, largest)
+    tabulate_both(features, left, right, 1, 0, table, observation, middle)
+    start = rows[0] * n_left * n_right
+    half = (n_left + 1) // 2 if is_folded(features) else n_left
+    result = packs.fill(0.0, observation[0])
+    result = _rows_of_form(theta, start, left, right, 0, half, n_right, (), result)
+    if is_folded(features):
+        result = _rows_of_form(theta, start, left, right, half, n_left, n_right, (0,), result)
+    return result
+
+
+@inner
 def _product_form(uniform, observation):
     theta, rows, features = uniform
     middle, n_left, n_right, largest = split(features, len(observation))
     one = features.one(observation[0])
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
-    tabulate(features, left, 1, 0, table, observation, 0, middle)
-    tabulate(features, right, 1, 0, table, observation, middle, len(observation))
+    tabulate_both(features, left, right, 1, 0, table, observation, middle)
     starts = _starts(rows, n_left * n_right)
     nothing = _nothing(rows, _zero(features.one(observation[0])))
     result = packs.fill(0.0, observation[0])
@@ -243,7 +403,11 @@ def _form(theta, rows, features, observation):
 
 @compiled_form(_form)
 def _(theta, rows, features, observation):
-    form = _tile_form if features.instance_class is TileCoding else _product_form
+    form = _real_form if len(rows) == 1 else _product_form
+    if features.instance_class is Fourier:  # as it is, complex
+        form = _product_form
+    if features.instance_class is TileCoding:
+        form = _tile_form
     return lambda theta, rows, features, observation: lane_call(
         form, (packs.address_of(theta), rows, features), observation
     )
@@ -268,6 +432,18 @@ def _(typing, theta, features, observation, first_row, like):
         return cgutils.pack_array(builder, [form(context, builder, args[0], row, *args[1:3]) for row in rows])
 
     return vectors.float_vector(len(like))(theta, features, observation, types.intp, like), codegen
+
+
+@lowered(differences)
+def _(typing, theta, features, observation, actions):
+    form = vectors.callable_in_code(typing, _row, theta, types.intp, features, observation)
+
+    def codegen(context, builder, signature, args):
+        *rows, _ = (context.get_constant(types.intp, row) for row in range(len(actions)))
+        values = [form(context, builder, args[0], row, *args[1:3]) for row in rows]
+        return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
+
+    return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
 
 
 @lowered(logits)

@@ -38,19 +38,23 @@ def chunk_size(n_trajectories: int, horizon: int) -> int:
 
 
 def as_policy(policy):
-    """Return a policy as compiled code has it: itself, or a faster one with the same θ, if it has that."""
-    return policy.in_lanes() if hasattr(policy, "in_lanes") else policy
+    """Return a policy as kernels have it: itself, or a faster one, if it has that."""
+    faster = hasattr(policy, "in_lanes") and not numba.config.DISABLE_JIT
+    return policy.in_lanes() if faster else policy
 
 
 def as_parameters(policy, theta):
-    """Return θ as compiled code has it: an array if trajectories are recorded, else a tuple."""
+    """Return θ as kernels have it: an array if trajectories are recorded, else a tuple."""
     if is_neural(policy):
         return np.array(theta, policy.network.dtype)
     single = check_dtype(getattr(policy, "dtype", np.float64)) == 32
-    if is_recorded(as_policy(policy)):
-        if single:
-            name = type(policy).__name__
-            raise ValueError(f"policy.dtype={policy.dtype!r}: a {name} records its trajectories, in float64")
+    lanes = as_policy(policy)
+    if is_recorded(lanes) and single:
+        name = type(policy).__name__
+        raise ValueError(f"policy.dtype={policy.dtype!r}: a {name} records its trajectories, in float64")
+    if hasattr(lanes, "lane_parameters"):
+        theta = lanes.lane_parameters(theta)
+    if is_recorded(lanes):
         return np.array(theta)
     return tuple(theta.astype(np.float32)) if single else tuple(theta.tolist())
 
@@ -67,9 +71,9 @@ def sample(
     size = chunk_size(n_trajectories, horizon)
     n_chunks = -(-n_trajectories // size)
     parameters = as_parameters(policy, theta)
-    policy = as_policy(policy)
-    if is_recorded(policy):
+    if is_recorded(as_policy(policy)):
         _check_record(policy, horizon)
+    policy = as_policy(policy)
     done = 0
     small = _GOOD_CHUNKS * size * horizon <= 4 * _MAX_CHUNK_STEPS
     block = _GOOD_CHUNKS if small else threads or numba.get_num_threads()

@@ -39,7 +39,7 @@ from fastpg.lanes import as_observation
 from fastpg.neural_lanes import row_at
 from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng
-from fastpg.sampling import as_parameters
+from fastpg.sampling import as_parameters, as_policy
 from fastpg.scores import is_neural
 from fastpg.stepping import EPISODE_BITS, TERMINATED, TRUNCATED, write_observation
 
@@ -331,6 +331,7 @@ class Segments:
     def __init__(self, env, policy, n_envs, n_steps, horizon, seed, dtype, critic=None, threads=None):
         if numba.config.DISABLE_JIT:
             raise RuntimeError("NUMBA_DISABLE_JIT: segments are recorded by compiled code only")
+        policy = as_policy(policy)
         self.env, self.policy, self.horizon, self.seed, self.threads = env, policy, horizon, seed, threads
         self.critic = critic
         self._beginning = True

@@ -196,6 +196,11 @@ def total(x):
     return np.sum(x, axis=-1)
 
 
+def logs(x, least):
+    """Return ``log(max(x, least))`` of each component."""
+    return np.log(np.maximum(x, least))
+
+
 def squares(x):
     """Return ``x²``, component by component."""
     return np.square(x)
@@ -602,6 +607,13 @@ def _softmax_of_two(logits):
     first = larger if difference > 0.0 else smaller
     second = smaller if difference > 0.0 else larger
     return first, second
+
+
+@compiled_as(logs)
+def _logs(x, least):
+    for i in range(len(x)):
+        x = _replace(x, i, simd.log(max(x[i], least)))
+    return x
 
 
 @compiled_as(exp)

@@ -39,6 +39,19 @@ class GaussianFeatures(NamedTuple):
         """How many numbers an observation has."""
         return len(self.features.low)
 
+    def in_lanes(self):
+        """Return the policy as kernels have it: with features that are folded."""
+        features = linear_forms.as_folded(self.features)
+        same = type(self.log_std_features) is type(self.features)
+        return self._replace(features=features, log_std_features=features if same else self.log_std_features)
+
+    def lane_parameters(self, theta):
+        """Return θ as kernels have it: rows of folded features are folded."""
+        n = self.features.n_features
+        rows = len(self.log_std) if isinstance(self.log_std_features, Constant) else len(theta) // n
+        whole = np.asarray(theta[: rows * n]).reshape(rows, n)
+        return np.concatenate([linear_forms.fold(whole, self.features).reshape(-1), theta[rows * n :]])
+
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""
         check_real_actions(self, env, len(self.log_std))

@@ -60,12 +60,15 @@ class SoftmaxFeatures(NamedTuple):
         return np.zeros(self.n_parameters)
 
     def in_lanes(self):
-        """Return the policy as estimators compile it: `SoftmaxFewFeatures` where that is faster."""
+        """Return the policy as kernels have it: another θ, and `SoftmaxFewFeatures` where that is faster."""
+        features = linear_forms.as_folded(self.features)
         shape = short_features.shape_of(self.features)
         carried = (self.n_actions - 1) * self.features.n_features
-        if shape is None or carried > short_features.MAX_CARRIED:
+        if shape is None:
             return self
-        return SoftmaxFewFeatures(self.features, self.actions, shape)
+        if carried > short_features.MAX_CARRIED:
+            return SoftmaxManyFeatures(features, self.actions)
+        return SoftmaxFewFeatures(features, self.actions, shape)
 
     def logits(self, theta, observation):
         """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
@@ -138,3 +141,17 @@ class SoftmaxFeatures(NamedTuple):
     def sections_per_step(self):
         """Return in how many places `recorded_score` adds for a step, if the score is sparse."""
         return feature_sums.n_sections(self.features) * len(self.actions)
+
+
+class SoftmaxManyFeatures(SoftmaxFeatures):
+    """The same policy as kernels have it: the rows of θ are differences from the last one, and folded."""
+
+    __slots__ = ()
+
+    def lane_parameters(self, theta):
+        """Return that θ, from the policy's own."""
+        return linear_forms.folded_differences(theta, self.features, self.n_actions)
+
+    def logits(self, theta, observation):
+        """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
+        return linear_forms.differences(theta, self.features, observation, self.actions)

@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from fastpg import short_features, vectors
+from fastpg import linear_forms, short_features, vectors
 from fastpg.random import categorical
 
 
 class SoftmaxFewFeatures(NamedTuple):
-    """The same policy with the sizes of its features in the type, and the same θ.
+    """The same policy with the sizes of its features in the type; θ and running scores are folded.
 
     Estimators make it of `SoftmaxFeatures` (`SoftmaxFeatures.in_lanes`); the derivations stand there.
     """
@@ -20,6 +20,10 @@ class SoftmaxFewFeatures(NamedTuple):
     def n_parameters(self) -> int:
         """The length of θ, A·F."""
         return len(self.actions) * self.features.n_features
+
+    def lane_parameters(self, theta):
+        """Return θ with the differences of its rows from the last one, folded."""
+        return linear_forms.folded_differences(theta, self.features, len(self.actions))
 
     def logits(self, theta, observation):
         """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
@@ -57,4 +61,5 @@ class SoftmaxFewFeatures(NamedTuple):
 
     def whole_score(self, theta, running):
         """Return the score, or a sum of scores, from its `running_score`."""
-        return vectors.with_balancing_row(running, theta)
+        rows = short_features.unfolded(running, self.features, self.shape)
+        return vectors.with_balancing_row(rows, theta)

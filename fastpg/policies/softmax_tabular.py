@@ -9,6 +9,8 @@ from fastpg import vectors
 from fastpg.dispatch import compiled_form
 from fastpg.random import categorical
 
+_LEAST = 1e-300  # probability whose logarithm is taken
+
 
 class SoftmaxTabular(NamedTuple):
     r"""Softmax (Gibbs) policy with a preference for every action in each of S states.
@@ -62,6 +64,10 @@ class SoftmaxTabular(NamedTuple):
         theirs = fitting.sizes, len(fitting.initial_preferences), *fitting[2:]
         if ours != theirs:
             raise ValueError(f"policy={self!r}: is for other spaces than the environment's, {fitting!r}")
+
+    def in_lanes(self):
+        """Return the policy as kernels have it: with a table of probabilities for θ."""
+        return TabulatedSoftmax(*self)
 
     @property
     def n_states(self) -> int:
@@ -137,6 +143,34 @@ class SoftmaxTabular(NamedTuple):
         score = np.zeros((*factor.shape[:-1], self.n_states, factor.shape[-1]))
         np.put_along_axis(score, state[..., np.newaxis, np.newaxis], factor[..., np.newaxis, :], axis=-2)
         return score.reshape(*factor.shape[:-1], -1)
+
+
+class TabulatedSoftmax(SoftmaxTabular):
+    """The same policy as kernels have it: θ holds the probabilities, computed once for each state."""
+
+    __slots__ = ()
+
+    def in_lanes(self):
+        """Return the policy itself."""
+        return self
+
+    def lane_parameters(self, theta):
+        """Return the probabilities of all actions in all states, shape (n_parameters,)."""
+        preferences = np.reshape(theta, (self.n_states, -1))
+        return vectors.softmax(preferences).reshape(-1)
+
+    def preferences(self, theta, observation):
+        """Return log π(· | s), of which nothing is less than -690; shape (..., A)."""
+        return vectors.logs(self.probabilities(theta, observation), _LEAST)
+
+    def probabilities(self, theta, observation):
+        """Return π(· | observation), shape (..., A)."""
+        start = self.state_number(observation) * len(self.initial_preferences)
+        return vectors.section(theta, start, self.initial_preferences)
+
+    def mode(self, theta, observation):
+        """Return the most probable action."""
+        return self.first_action + vectors.argmax(self.probabilities(theta, observation))
 
 
 def _state_number(observation, sizes, first):
