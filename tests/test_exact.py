@@ -233,17 +233,55 @@ def test_enumeration_has_the_same_covariance_with_a_baseline(case, baseline):
     np.testing.assert_allclose(result.variance(baseline), np.diag(covariance), **ROUNDING)
 
 
+class ByState(NamedTuple):
+    """A baseline as estimators fit them."""
+
+    values: np.ndarray  # (T, S)
+
+    def value(self, observation, time):
+        return self.values[time, observation]
+
+
+STEP_BASELINES = [
+    "none",
+    "mean",
+    "optimal",
+    "time",
+    "value",
+    "optimal steps",
+    0.37,
+    "steps",
+    "steps, components",
+    "steps, states",
+]
+
+
 @small
 @each_discount
-@pytest.mark.parametrize("baseline", ["none", "time", "value", "optimal", 0.37, "steps", "steps, components"])
-def test_enumeration_has_the_same_covariance_of_gpomdp(case, discount, baseline):
-    """To 1e-12, and its mean is the gradient."""
+@pytest.mark.parametrize("baseline", STEP_BASELINES)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_enumeration_has_the_same_moments_of_rewards_to_go(case, discount, baseline, keeps):
+    """Of GPOMDP, whose mean is the gradient, and of RewardToGo, to 1e-12."""
     mdp, policy, theta = SMALL[case]
+    p = policy.n_parameters
     everything = list(paths(mdp, policy, theta, 3))
     weights = np.array([path.probability for path in everything])
-    if baseline in ("steps", "steps, components"):
-        shape = (3,) if baseline == "steps" else (3, policy.n_parameters)
-        baseline = np.random.default_rng(3).normal(size=shape)
+    if baseline in ("steps", "steps, components", "steps, states"):
+        shape = {"steps": (3,), "steps, components": (3, p), "steps, states": (3, 2)}[baseline]
+        numbers = np.random.default_rng(3).normal(size=shape)
+        baseline = ByState(numbers) if baseline == "steps, states" else numbers
+    weight = [discount**t if keeps else 1.0 for t in range(3)]
+    # x = A - Σ_t B_t β_t, each of a whole trajectory.
+    A = np.array(
+        [
+            sum(
+                w * g * rho
+                for w, g, rho in zip(weight, path.scores, rewards_to_go(path, discount), strict=False)
+            )
+            for path in everything
+        ]
+    )
+    B = np.array([sum(w * g for w, g in zip(weight, path.scores, strict=False)) for path in everything])
 
     def alive(t):
         """Of the trajectories that are not over at t: probability, state, score and reward-to-go."""
@@ -253,37 +291,108 @@ def test_enumeration_has_the_same_covariance_of_gpomdp(case, discount, baseline)
         weights = np.array([path.probability for path in rows])
         return weights, states, np.array([path.scores[t] for path in rows]), to_go
 
-    def beta(t, state):
-        weights, states, scores, to_go = alive(t)
-        if baseline == "time":
-            return weights @ to_go / weights.sum()
-        if baseline == "value":
-            here = states == state
-            return weights[here] @ to_go[here] / weights[here].sum()
-        return (weights * to_go) @ scores**2 / (weights @ scores**2)
-
-    def given(t):
+    def level(t, state):
+        weights_t, states, scores, to_go = alive(t)
         if isinstance(baseline, str):
-            return 0.0
+            if baseline == "none":
+                return 0.0
+            if baseline == "mean":
+                total = sum(alive(u)[0] @ alive(u)[3] for u in range(3))
+                return total / sum(alive(u)[0].sum() for u in range(3))
+            if baseline == "optimal":
+                return mean(weights, A * B) / mean(weights, B * B)
+            if baseline == "time":
+                return weights_t @ to_go / weights_t.sum()
+            if baseline == "value":
+                here = states == state
+                return weights_t[here] @ to_go[here] / weights_t[here].sum()
+            return (weights_t * to_go) @ scores**2 / (weights_t @ scores**2)
+        if isinstance(baseline, ByState):
+            return baseline.values[t, state]
         return baseline[t] if np.ndim(baseline) else baseline
 
-    computed = isinstance(baseline, str) and baseline != "none"
-    betas = {(t, s): beta(t, s) if computed else given(t) for t in range(3) for s in range(2)}
-    terms = [
-        sum(
-            discount**t * g * (to_go - betas[t, s])
-            for t, (s, g, to_go) in enumerate(
-                zip(path.states, path.scores, rewards_to_go(path, discount), strict=True)
-            )
+    levels = {(t, s): level(t, s) for t in range(3) for s in range(2)}
+    x = [
+        a
+        - sum(
+            weight[t] * g * levels[t, s]
+            for t, (s, g) in enumerate(zip(path.states, path.scores, strict=True))
         )
-        for path in everything
+        for a, path in zip(A, everything, strict=True)
     ]
-    gradient, covariance = mean_and_covariance(weights, terms)
-    result = exact.gpomdp_covariance(mdp, policy, theta, baseline=baseline, discount=discount)
+    expectation, covariance = mean_and_covariance(weights, x)
+    if keeps:
+        result = exact.gpomdp_covariance(mdp, policy, theta, baseline=baseline, discount=discount)
+        gradient = exact.policy_gradient(mdp, policy, theta, discount=discount).gradient
+    else:
+        gradient, result = exact.reward_to_go_moments(
+            mdp, policy, theta, baseline=baseline, discount=discount
+        )
     np.testing.assert_allclose(result, covariance, **ROUNDING)
-    np.testing.assert_allclose(
-        exact.policy_gradient(mdp, policy, theta, discount=discount).gradient, gradient, **ROUNDING
-    )
+    np.testing.assert_allclose(gradient, expectation, **ROUNDING)
+
+
+@small
+@each_discount
+@pytest.mark.parametrize("baseline", ["time", 0.37, "steps", "steps, states"])
+def test_enumeration_has_the_same_covariance_of_reinforce_with_steps(case, discount, baseline):
+    """Σ_t g_t (R - β_t), to 1e-12."""
+    mdp, policy, theta = SMALL[case]
+    everything = list(paths(mdp, policy, theta, 3))
+    weights = np.array([path.probability for path in everything])
+    returns = [rewards_to_go(path, discount)[0] for path in everything]
+    if baseline in ("steps", "steps, states"):
+        numbers = np.random.default_rng(3).normal(size=(3,) if baseline == "steps" else (3, 2))
+        baseline = numbers if baseline == "steps" else ByState(numbers)
+
+    def level(t, state):
+        if isinstance(baseline, ByState):
+            return baseline.values[t, state]
+        if not isinstance(baseline, str):
+            return baseline[t] if np.ndim(baseline) else baseline
+        over = [
+            (w, R) for w, R, path in zip(weights, returns, everything, strict=True) if len(path.rewards) > t
+        ]
+        return sum(w * R for w, R in over) / sum(w for w, _ in over)
+
+    levels = {(t, s): level(t, s) for t in range(3) for s in range(2)}
+    x = [
+        sum(g * (R - levels[t, s]) for t, (s, g) in enumerate(zip(path.states, path.scores, strict=True)))
+        for R, path in zip(returns, everything, strict=True)
+    ]
+    _, covariance = mean_and_covariance(weights, x)
+    result = exact.reinforce_covariance(mdp, policy, theta, baseline=baseline, discount=discount)
+    np.testing.assert_allclose(result, covariance, **ROUNDING)
+
+
+@large
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_no_constant_is_better_than_the_optimal_one_of_rewards_to_go(case, discount):
+    """Of GPOMDP and RewardToGo, per component, up to rounding, and others are worse by b² E[B²]."""
+    mdp, policy, theta = LARGE[case]
+
+    def gpomdp(baseline):
+        return np.diag(exact.gpomdp_covariance(mdp, policy, theta, baseline=baseline, discount=discount))
+
+    def reward_to_go(baseline):
+        return np.diag(
+            exact.reward_to_go_moments(mdp, policy, theta, baseline=baseline, discount=discount)[1]
+        )
+
+    for variance in (gpomdp, reward_to_go):
+        best = variance("optimal")
+        slack = 1e-9 * best.max()
+        for baseline in ("none", "mean", -3.0, 0.1, 5.0):
+            assert (variance(baseline) >= best - slack).all()
+        assert (variance(-3.0) > best + 1e-3 * best.max()).any()
+
+
+def test_reinforce_with_the_same_number_in_every_step_is_that_with_a_constant():
+    case = LARGE["20 states, 4 actions"]
+    whole = exact.policy_gradient(*case, covariance=True, discount=0.95)
+    expected = whole.baseline_covariance(0.7)
+    result = exact.reinforce_covariance(*case, baseline=0.7, discount=0.95)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @large
@@ -710,7 +819,7 @@ def test_bad_baselines_are_refused(baseline, error, message):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"baseline": "mean"}, ValueError, "baseline='mean': must be 'none', 'time'"),
+        ({"baseline": "best"}, ValueError, "baseline='best': must be 'none', 'mean'"),
         (
             {"baseline": np.zeros(5)},
             ValueError,
@@ -723,6 +832,19 @@ def test_bad_baselines_are_refused(baseline, error, message):
 def test_bad_arguments_of_gpomdp_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         exact.gpomdp_covariance(*SMALL["tabular"], **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"baseline": "optimal"}, ValueError, "baseline='optimal': must be 'time'"),
+        ({"baseline": np.zeros(5)}, ValueError, r"baseline: has the shape \(5,\), must have \(\) or \(3,\)"),
+        ({"horizon": math.inf, "discount": 0.9}, ValueError, "covariance=True: .*finite"),
+    ],
+)
+def test_bad_arguments_of_reinforce_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        exact.reinforce_covariance(*SMALL["tabular"], **changes)
 
 
 @pytest.mark.parametrize(

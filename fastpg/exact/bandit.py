@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastpg.arguments import check_environment, check_policy, check_theta
-from fastpg.exact.finite_mdp import ExactGradient, state_probabilities, state_scores
+from fastpg.exact.finite_mdp import ExactGradient
+from fastpg.exact.model import state_probabilities, state_scores
 
 
 def bandit_gradient(env: Any, policy: Any, theta: Any) -> ExactGradient:

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from fastpg.arguments import check_environment, check_policy, check_theta
-from fastpg.exact.finite_mdp import ExactGradient, check_discount, check_memory, check_steps
+from fastpg.arguments import check_discount, check_environment, check_policy, check_theta
+from fastpg.exact.finite_mdp import ExactGradient
+from fastpg.exact.model import check_memory, check_steps
 from fastpg.policies.gaussian_linear import GaussianLinear
 
 _MAX_DOUBLINGS = 64
