@@ -9,9 +9,9 @@ import numpy as np
 from numba import types
 
 from fastpg import packs
-from fastpg.dispatch import compiled_form, inner, outline
+from fastpg.dispatch import compiled_form, compiled_only, inner, outline
 from fastpg.lane_memory import widest_vectors
-from fastpg.vectors import accumulate, load, multiply, scale, section, squares, store, zeros_like
+from fastpg.vectors import accumulate, add, load, multiply, scale, section, squares, store, zeros_like
 
 
 class Queue(NamedTuple):
@@ -53,6 +53,26 @@ class Sparse(NamedTuple):
     like: Any = ()  # a vector, as long as sections usually are, for its type
 
 
+class Pair(NamedTuple):
+    """Two scores of a trajectory."""
+
+    term: Any  # A
+    partner: Any  # B, a vector or an array
+
+
+def add_products(sums, pair):
+    """Add B, A, B², AB and A² of a `Pair` to five parts of `sums`, each as long as they are.
+
+    A `Sparse` A is zero afterwards.
+    """
+    a, b = _values(pair.term), np.asarray(pair.partner)
+    n = len(b)
+    for k, power in enumerate((b, a, b**2, a * b, a**2)):
+        sums[k * n : (k + 1) * n] += power
+    if isinstance(pair.term, Sparse):
+        a[:] = 0.0
+
+
 def add_moments(sums, x, factor):
     """Add x, x·r, x², x²·r and x²·r² (r: the `factor`) to five parts of `sums`, each as long as `x`.
 
@@ -82,9 +102,15 @@ def add_powers(sums, x, weight):
 def add_outer(sums, x, factor, offsets, start):
     """Add y yᵀ to the first P² numbers of `sums`, y = x · (factor + offsets[start : start + P]).
 
-    `x` is a vector, or `Sparse`: then it is zero afterwards. Behind the P² numbers is room for y.
+    `x` is a vector, or `Sparse`: then it is zero afterwards. Behind the P² numbers is room for y. Of a `Pair`
+    it is y = A · factor + B · offsets[start : start + P].
     """
     n = length(x)
+    if isinstance(x, Pair):
+        move_out(sums, n * n, x.term)
+        y = sums[n * n :] * factor + x.partner * offsets[start : start + n]
+        sums[: n * n] += np.outer(y, y).reshape(-1)
+        return
     move_out(sums, n * n, x)
     y = sums[n * n :] * (factor + offsets[start : start + n])
     sums[: n * n] += np.outer(y, y).reshape(-1)
@@ -108,6 +134,8 @@ def length(x):
 
 
 def _values(x):
+    if isinstance(x, Pair):
+        return np.asarray(x.partner)
     if isinstance(x, Queued):
         return x.queue.scores[x.slot]
     return x.values if isinstance(x, Sparse) else np.asarray(x)
@@ -119,6 +147,8 @@ def _(x):
         return lambda x: len(x.values)
     if getattr(x, "instance_class", None) is Queued:
         return lambda x: x.queue.scores.shape[1]
+    if getattr(x, "instance_class", None) is Pair:
+        return lambda x: len(x.partner)
     return lambda x: len(x)
 
 
@@ -212,17 +242,77 @@ def _add_outer_of_numbers(sums, x, factor, offsets, start):
     n = length(x)
     move_out(sums, n * n, x)
     for i in range(n):
-        y = sums[n * n + i] * (factor + offsets[start + i])
-        sums[n * n + i] = y
+        sums[n * n + i] *= factor + offsets[start + i]
+    _add_squares(sums, n)
+
+
+@inner
+def _add_squares(sums, n):
+    """Add y yᵀ to P² numbers, for the y behind them."""
+    for i in range(n):
         for j in range(i + 1):
-            product = y * sums[n * n + j]
+            product = sums[n * n + i] * sums[n * n + j]
             sums[i * n + j] += product
             if j < i:
                 sums[j * n + i] += product
 
 
+def _add_outer_of_arrays(sums, x, factor, offsets, start):
+    n = length(x)
+    move_out(sums, n * n, x.term)
+    for i in range(n):
+        sums[n * n + i] = sums[n * n + i] * factor + x.partner[i] * offsets[start + i]
+    _add_squares(sums, n)
+
+
+def _add_outer_of_vectors(sums, x, factor, offsets, start):
+    y = add(scale(x.term, factor, 0.0), multiply(x.partner, section(offsets, start, x.partner)))
+    for i in range(len(y)):
+        accumulate(sums, i * len(y), y, y[i])
+
+
+def _add_products_of_vectors(sums, pair):
+    a, b, n = pair.term, pair.partner, len(pair.partner)
+    accumulate(sums, 0, b, 1.0)
+    accumulate(sums, n, a, 1.0)
+    accumulate(sums, 2 * n, squares(b), 1.0)
+    accumulate(sums, 3 * n, multiply(a, b), 1.0)
+    accumulate(sums, 4 * n, squares(a), 1.0)
+
+
+def _add_products_of_arrays(sums, pair):
+    values, n = _numbers(pair.term), len(pair.partner)
+    for i in range(n):
+        a, b = values[i], pair.partner[i]
+        sums[i] += b
+        sums[n + i] += a
+        sums[2 * n + i] += b * b
+        sums[3 * n + i] += a * b
+        sums[4 * n + i] += a * a
+        values[i] = 0.0
+
+
+@compiled_only
+def _numbers(x):
+    """The array of a long score."""
+
+
+@compiled_form(_numbers)
+def _(x):
+    return (lambda x: x) if isinstance(x, types.Array) else (lambda x: x.values)
+
+
+@compiled_form(add_products)
+def _(sums, pair):
+    partner = pair[Pair._fields.index("partner")]
+    return _add_products_of_arrays if isinstance(partner, types.Array) else _add_products_of_vectors
+
+
 @compiled_form(add_outer)
 def _(sums, x, factor, offsets, start):
+    if getattr(x, "instance_class", None) is Pair:
+        partner = x[Pair._fields.index("partner")]
+        return _add_outer_of_arrays if isinstance(partner, types.Array) else _add_outer_of_vectors
     return _add_outer_of_vector if isinstance(x, types.UniTuple) else _add_outer_of_numbers
 
 
@@ -232,7 +322,9 @@ def _(array, start, x):
         return lambda array, start, x: store(array, start, x)
     if _is_queued(x):
         return lambda array, start, x: _move_array_out(array, start, x.queue.scores[x.slot])
-    return _move_array_out if isinstance(x, types.Array) else _move_sparse_out
+    if isinstance(x, types.Array):
+        return lambda array, start, x: _move_array_out(array, start, x)
+    return _move_sparse_out
 
 
 @compiled_form(add_powers)

@@ -13,7 +13,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 
 from fastpg import moments, vectors
-from fastpg.dispatch import compiled_form, inner, lowered
+from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
 from fastpg.lane_memory import lane_count
 
 
@@ -101,6 +101,11 @@ def is_scored(accumulator):
 def is_weighted(accumulator):
     """Whether an accumulator weights every step's score: then it has methods `mark`, `latest` and `weigh`."""
     return hasattr(accumulator, "weigh")
+
+
+def is_paired(accumulator):
+    """Whether an accumulator wants two sums of scores: then it has `partner` and `partner_weight`."""
+    return hasattr(accumulator, "partner")
 
 
 def acted(accumulator, policy, theta, trace, observation, action, time):
@@ -197,9 +202,17 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
     if not is_scored(accumulator):
         return vectors.nothing()
     if record is None:
-        return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
+        score = as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
+        if not is_paired(accumulator):
+            return score
+        return moments.Pair(score, whole_score(policy, theta, accumulator.partner(trajectory.trace)))
     if is_neural(policy):
         return policy.gathered_score(theta, accumulator, trajectory, record, lane, horizon, observation)
+    partner = None
+    if is_paired(accumulator):
+        partner = _recorded_partner(
+            policy, theta, accumulator, trajectory, record, lane, horizon, observation
+        )
     weigh_record(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
     observations, factors, score, starts, _ = record
     n, m = np.size(observation), len(trajectory.factor)
@@ -208,7 +221,20 @@ def final_score(policy, theta, accumulator, trajectory, record, lane, horizon, o
         step = lane * horizon + time
         seen = vectors.load(observations, step * n, observation)
         starts[time], width = policy.spread(score, seen, factors[step * m : (step + 1) * m], 1.0)
-    return moments.Sparse(score, starts, trajectory.time, width, trajectory.factor)
+    sparse = moments.Sparse(score, starts, trajectory.time, width, trajectory.factor)
+    return sparse if partner is None else moments.Pair(sparse, partner)
+
+
+def _recorded_partner(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    """The second score that an accumulator wants, from factors that are not weighted yet."""
+    observations, factors, _, _, marks = record
+    n, m = np.size(observation), len(trajectory.factor)
+    partner = np.zeros(len(theta))
+    for step in range(lane * horizon, lane * horizon + trajectory.time):
+        seen = vectors.load(observations, step * n, observation)
+        weight = accumulator.partner_weight((marks[2 * step], marks[2 * step + 1]))
+        policy.spread(partner, seen, factors[step * m : (step + 1) * m], weight)
+    return partner
 
 
 def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
@@ -385,7 +411,12 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
         def carried_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
             return as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
 
-        return carried_score
+        def carried_pair(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            score = as_long_as(whole_score(policy, theta, accumulator.term(trajectory.trace)), theta)
+            partner = whole_score(policy, theta, accumulator.partner(trajectory.trace))
+            return moments.Pair(score, partner)
+
+        return carried_pair if is_paired(accumulator.instance_class) else carried_score
     if is_neural(policy.instance_class):
 
         def gathered(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
@@ -393,6 +424,47 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
 
         return gathered
 
+    if is_paired(accumulator.instance_class):
+
+        def recorded_pair(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+            partner = _recorded_partner(
+                policy, theta, accumulator, trajectory, record, lane, horizon, observation
+            )
+            score = _recorded_score(
+                policy, theta, accumulator, trajectory, record, lane, horizon, observation
+            )
+            return moments.Pair(score, partner)
+
+        return recorded_pair
+
+    def recorded(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        return _recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation)
+
+    return recorded
+
+
+@compiled_form(_recorded_partner)
+def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    def recorded_partner(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        observations, factors, _, _, marks = record
+        partner = np.zeros(len(theta))
+        for step in range(lane * horizon, lane * horizon + trajectory.time):
+            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
+            factor = vectors.load(factors, step * len(trajectory.factor), trajectory.factor)
+            weight = accumulator.partner_weight((marks[2 * step], marks[2 * step + 1]))
+            policy.spread(partner, seen, factor, weight)
+        return partner
+
+    return recorded_partner
+
+
+@compiled_only
+def _recorded_score(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    """The score of a recorded trajectory, weighted if the accumulator does that."""
+
+
+@compiled_form(_recorded_score)
+def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
     if hasattr(policy.instance_class, "recorded_score"):
 
         def score_at_once(policy, theta, accumulator, trajectory, record, lane, horizon, observation):

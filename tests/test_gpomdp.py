@@ -8,7 +8,7 @@ import oracles
 import pytest
 from fastpg.envs import FiniteMDP
 
-from fastpg import GPOMDP, REINFORCE, RewardToGo, SoftmaxTabular, exact, policy_gradient, simd
+from fastpg import GPOMDP, REINFORCE, RewardToGo, SoftmaxMLP, SoftmaxTabular, exact, policy_gradient, simd
 from fastpg.estimators import baselines, gpomdp
 from fastpg.estimators.baselines import BASELINES, TimeTable
 from fastpg.estimators.problem import Problem
@@ -54,6 +54,27 @@ def test_batch_is_the_mean_over_trajectories(env, policy, theta, kind, discount,
     scale = np.abs(gradient).max()
     np.testing.assert_allclose(estimate.gradient, gradient, rtol=1e-10, atol=1e-10 * scale)
     np.testing.assert_allclose(estimate.standard_error, error, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [GPOMDP, RewardToGo])
+@pytest.mark.parametrize("n", [2, 21, 300] if JIT else [2, 21])
+def test_optimal_constant_is_that_of_other_trajectories(env, policy, theta, kind, n):
+    """Σ AB / ΣB² over the other groups: gradient and standard error, one trajectory at a time."""
+    estimator = kind(discount=0.9, baseline="optimal")
+    estimate = policy_gradient(env, policy, theta, estimator, n_trajectories=n, seed=7, horizon=HORIZON)
+    level = estimator.accumulator(problem(env, policy, theta, n)).of.baseline
+    steps = oracles.simulate(theta, n, 7, HORIZON).steps
+    a = terms(steps, estimator, level)
+    powers = 0.9 if kind is GPOMDP else 1.0
+    b = np.array([(powers ** np.arange(len(g))) @ g for g, _, _ in steps])
+    x = np.empty_like(a)
+    for i in range(n):
+        others = np.arange(n) % oracles.GROUPS != i % oracles.GROUPS
+        x[i] = a[i] - (a * b)[others].sum(axis=0) / (b**2)[others].sum(axis=0) * b[i]
+    gradient, error = oracles.mean_and_error(x)
+    scale = np.abs(gradient).max()
+    np.testing.assert_allclose(estimate.gradient, gradient, rtol=1e-9, atol=1e-9 * scale)
+    np.testing.assert_allclose(estimate.standard_error, error, rtol=1e-8, atol=1e-9 * scale)
 
 
 def test_pilot_batch_records_its_trajectories(env, policy, theta):
@@ -236,7 +257,7 @@ def test_bitwise_the_same_for_any_number_of_threads(env, policy, theta, estimato
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        (GPOMDP(baseline="optimal"), ValueError, "baseline='optimal': must be one of 'none', 'mean'"),
+        (GPOMDP(baseline="best"), ValueError, "baseline='best': must be one of 'none', 'mean', 'optimal'"),
         (GPOMDP(discount=1.5), ValueError, "discount=1.5: must be between 0 and 1"),
         (RewardToGo(discount="0.9"), TypeError, "discount='0.9': must be a number"),
         (RewardToGo(discount=float("nan")), ValueError, "discount=nan: must be between 0 and 1"),
@@ -246,6 +267,18 @@ def test_bitwise_the_same_for_any_number_of_threads(env, policy, theta, estimato
 def test_bad_options_are_refused(env, policy, theta, estimator, error, message):
     with pytest.raises(error, match=message):
         policy_gradient(env, policy, theta, estimator, n_trajectories=10)
+
+
+def test_what_the_optimal_constant_cannot_be_asked(env, policy, theta):
+    with pytest.raises(ValueError, match="n_trajectories=1: baseline='optimal' leaves one out and needs 2"):
+        policy_gradient(env, policy, theta, GPOMDP(baseline="optimal"), n_trajectories=1)
+    with pytest.raises(ValueError, match="behavior: .*not with baseline='optimal'"):
+        policy_gradient(
+            env, policy, theta, GPOMDP(baseline="optimal"), n_trajectories=9, behavior=0.5 * theta
+        )
+    neural = SoftmaxMLP.for_env(env, hidden=(4,))
+    with pytest.raises(ValueError, match="baseline='optimal': keeps two scores.*SoftmaxMLP"):
+        policy_gradient(env, neural, neural.initial(), GPOMDP(baseline="optimal"), n_trajectories=9)
 
 
 @needs_jit

@@ -23,8 +23,9 @@ which J discounts. It is what Baxter & Bartlett (2001) defined under the name of
 of the gradient of the average reward.
 
 The estimate is the mean of the terms x_i of N trajectories, its standard error √(S²/N) with their sample
-variance S². The baseline comes from a pilot batch of its own random stream, an eighth of N (128 to 1024
-trajectories, fewer for very long horizons), so the x_i are independent and the estimate unbiased for every N.
+variance S². The baseline, but for "optimal" (`fastpg.estimators.optimal`), comes from a pilot batch of its
+own random stream, an eighth of N (128 to 1024 trajectories, fewer for very long horizons), so the x_i are
+independent and the estimate unbiased for every N.
 """
 
 from typing import Any, NamedTuple
@@ -33,9 +34,12 @@ import numpy as np
 
 from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
-from fastpg.estimators.baselines import BASELINES, Constant, fit
+from fastpg.estimators.baselines import Constant, fit
 from fastpg.estimators.entropy import bonus_for
+from fastpg.estimators.optimal import OPTIMAL, closed, groups_for, optimal_levels, paired
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
+
+ALLOWED = ("none", "mean", "optimal", "time", "value", "network")
 
 
 class CausalTrace(NamedTuple):
@@ -116,6 +120,14 @@ class CausalTerms(Terms):
         """Return what is to be recorded of a step: C_t + γ^t V_t, and γ^t."""
         return trace.earned + trace.weight * self.baseline.value(observation, time), trace.weight
 
+    def score_weight(self, trace):
+        """Return the weight γ^t of a step's score in what a constant baseline is multiplied with."""
+        return trace.weight
+
+    def marked_weight(self, mark):
+        """Return the same of a recorded step."""
+        return mark[1]
+
     def with_value(self, mark, value):
         """Return the mark with V_t that was not known when it was recorded."""
         return mark[0] + mark[1] * value, mark[1]
@@ -178,6 +190,14 @@ class EligibilityTerms(Terms):
         """Return what is to be recorded of a step: what was earned before, and V_t."""
         return trace.total, self.baseline.value(observation, time)
 
+    def score_weight(self, trace):
+        """Return the weight of a step's score in what a constant baseline is multiplied with: 1."""
+        return 1.0
+
+    def marked_weight(self, mark):
+        """Return the same of a recorded step."""
+        return 1.0
+
     def with_value(self, mark, value):
         """Return the mark with V_t that was not known when it was recorded."""
         return mark[0], mark[1] + value
@@ -202,30 +222,45 @@ class _RewardsToGo(NamedTuple):
     @property
     def complete_terms(self) -> bool:
         """Whether what a trajectory leaves is its term, which may be weighted."""
-        return True
+        return self.baseline != "optimal"
 
     def check(self, n_trajectories):
         """Raise ValueError or TypeError unless the options are allowed."""
-        check_baseline(self.baseline, (*BASELINES, "network"))
+        check_baseline(self.baseline, ALLOWED)
         check_discount(self.discount)
         check_number("entropy", self.entropy)
+        if self.baseline == "optimal" and n_trajectories < 2:
+            raise ValueError(
+                f"n_trajectories={n_trajectories}: baseline='optimal' leaves one out and needs 2"
+            )
 
     def totals_shape(self, n_parameters):
-        """Return the shape of the totals of a chunk: one row."""
+        """Return the shape of the totals of a chunk: groups by columns."""
+        if self.baseline == "optimal":
+            return groups_for(n_parameters), 5 * n_parameters + COLUMNS
         return 1, 2 * n_parameters + COLUMNS
 
     def gradient(self, sums, n):
         """Return the estimate and its standard error, shape (n_parameters,) each, from the sums."""
-        return mean_term(sums, n)
+        return closed(sums, OPTIMAL, n) if self.baseline == "optimal" else mean_term(sums, n)
 
     def terms(self, sums, n):
-        """Return α = 0 and β = 1 (`second_moments`): what trajectories leave are the terms."""
+        """Return α and β (`second_moments`): what trajectories leave are the terms, or A and B of A - b B."""
+        if self.baseline == "optimal":
+            return 1.0, -optimal_levels(sums)
         return 0.0, np.ones((1, (sums.shape[1] - COLUMNS) // 2))
 
     def parts(self, problem):
         """Return the baseline, the bonus and the discount."""
         bonus, gamma = bonus_for(self.entropy, problem.policy), float(self.discount)
-        return Constant(0.0) if self.baseline == "none" else fit(self.baseline, problem, gamma), bonus, gamma
+        if self.baseline == "none":
+            return Constant(0.0), bonus, gamma
+        kind = "mean" if self.baseline == "optimal" else self.baseline
+        return fit(kind, problem, gamma), bonus, gamma
+
+    def whole(self, terms, problem):
+        """Return what is compiled into the lanes, from what accumulates terms with a fitted baseline."""
+        return paired(terms, problem) if self.baseline == "optimal" else terms
 
 
 class GPOMDP(_RewardsToGo):
@@ -233,7 +268,8 @@ class GPOMDP(_RewardsToGo):
 
     The exact gradient of the discounted objective, in expectation; γ is the `discount`. `baseline` is
     "none" (V = 0), "mean" (one number), "time" (one for each step), "value" (a linear function of state and
-    time) or "network" (a neural one, for neural policies), fitted on a pilot batch; all are unbiased, see the
+    time) or "network" (a neural one, for neural policies), fitted on a pilot batch, or "optimal" (the number
+    of least variance for each component, estimated on other trajectories); all are unbiased, see the
     derivation at the top of this module.
     `entropy` is the coefficient β of a bonus (`fastpg.estimators.entropy`).
     """
@@ -242,7 +278,7 @@ class GPOMDP(_RewardsToGo):
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return CausalTerms(*self.parts(problem))
+        return self.whole(CausalTerms(*self.parts(problem)), problem)
 
 
 class RewardToGo(_RewardsToGo):
@@ -260,4 +296,4 @@ class RewardToGo(_RewardsToGo):
 
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
-        return EligibilityTerms(*self.parts(problem))
+        return self.whole(EligibilityTerms(*self.parts(problem)), problem)

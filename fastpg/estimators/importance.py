@@ -92,7 +92,8 @@ def check_behavior(policy: Any, estimator: Any) -> None:
     """Raise unless trajectories of another θ can be weighted."""
     if not getattr(estimator, "complete_terms", False):
         raise ValueError(
-            "behavior: can be given with GPOMDP and RewardToGo, and REINFORCE with 'time' or 'value'"
+            "behavior: can be given with GPOMDP and RewardToGo, and REINFORCE with 'time' or 'value'; "
+            "not with baseline='optimal'"
         )
     if not hasattr(policy, "log_prob"):
         raise TypeError(f"behavior: {type(policy).__name__} lacks log_prob")

@@ -22,16 +22,8 @@ x_i = s_i (R_i - b_i)
 b_i is independent of τ_i, so the estimate is unbiased; with R̄ itself in place of b_i (the usual
 shortcut) its expectation is (N-1)/N ∇J(θ). It is the sample covariance of s and R.
 
-**optimal**: for each component the constant of least variance, b* = E[s²R] / E[s²] (Greensmith, Bartlett
-& Baxter 2004, §4; Peters & Schaal 2008, eq. 14), estimated without the trajectory it is used on. Leaving
-out single trajectories would need Σ_i s_i (A - s_i²R_i) / (B - s_i²), which no fixed set of sums gives
-in one pass. So the trajectories are dealt to GROUPS groups (a quarter of that for more than 256
-parameters), number i to group i mod GROUPS, which keep their own sums, and group g uses
-b_g = Σ_{i∉g} s_i²R_i / Σ_{i∉g} s_i², or 0 if no other score is not: for N ≤ GROUPS this leaves exactly one
-out, and it is unbiased for every N. With x_i = s_i (R_i - b_g) for i in g,
-
-    Σx  = Σ_g (ΣsR - b_g Σs)_g
-    Σx² = Σ_g (Σs²R² - 2b_g Σs²R + b_g² Σs²)_g.
+**optimal**: for each component the constant of least variance, b* = E[s²R] / E[s²], estimated without the
+trajectory it is used on (`fastpg.estimators.optimal`).
 
 **time** and **value**: a number b_t for each time step, or a function b(s_t, t), in Σ_t g_t (R - b_t) with
 g_t = ∇log π_θ(a_t | s_t). E[g_t b_t | s_t] = 0, so this too is unbiased. They are fitted to the returns of
@@ -43,22 +35,19 @@ The standard errors of "mean" and "optimal" treat the x_i as independent; the co
 only in a term that vanishes as 1/N.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
-from fastpg.dispatch import plain_kernel
 from fastpg.estimators.baselines import Constant, fit
 from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.gpomdp import WholeReturnTerms
+from fastpg.estimators.optimal import GROUPS, closed, groups_for, optimal_levels
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
 
-GROUPS = 16
 BASELINES = ("none", "mean", "optimal", "time", "value")
-_MEAN, _OPTIMAL = 1, 2  # as numbers for compiled code
 
 
 class Trace(NamedTuple):
@@ -158,44 +147,6 @@ class DiscountedScoresAndReturns(NamedTuple):
         moments.add_moments(group, score, used)
 
 
-@plain_kernel
-def close(sums, baseline, n, result):
-    """Write the estimate of ∇J and its standard error into two rows of `result`, from the sums."""
-    p = result.shape[1]
-    groups = sums.shape[0]
-    reference = sums[0, 5 * p + 1]
-    mean = 0.0
-    for g in range(groups):
-        mean += sums[g, 5 * p]
-    mean /= n
-    for k in range(p):
-        x = x2 = 0.0
-        for g in range(groups):
-            s, sd, s2 = sums[g, k], sums[g, p + k], sums[g, 2 * p + k]
-            s2d, s2d2 = sums[g, 3 * p + k], sums[g, 4 * p + k]
-            b = -reference
-            if baseline == _MEAN:
-                b = mean
-            elif baseline == _OPTIMAL:
-                # Summed anew, not "all minus own": one score may be 1e8 times all the others.
-                others, others_d = 0.0, 0.0
-                for h in range(groups):
-                    if h != g:
-                        others += sums[h, 2 * p + k]
-                        others_d += sums[h, 3 * p + k]
-                # No other score: 0, of the return itself, for c may be this trajectory's own.
-                b = others_d / others if others > 0.0 else -reference
-            x += sd - b * s
-            x2 += s2d2 - 2.0 * b * s2d + b * b * s2
-        if baseline == _MEAN:
-            x *= n / (n - 1)
-            x2 *= (n / (n - 1)) ** 2
-        x /= n
-        result[0, k] = x
-        # Rounding may leave less than nothing.
-        result[1, k] = math.sqrt(max(x2 / n - x * x, 0.0) / (n - 1)) if n > 1 else math.nan
-
-
 class REINFORCE(NamedTuple):
     """The seed estimator: ``∇J(θ) ≈ (1/N) Σ_i (Σ_t ∇log π_θ(a_it | s_it)) (R(τ_i) - b_i)``.
 
@@ -236,22 +187,19 @@ class REINFORCE(NamedTuple):
             none = self.baseline == "none"
             baseline = Constant(0.0) if none else fit(self.baseline, problem, gamma, whole=True)
             return WholeReturnTerms(baseline, bonus, gamma)
-        groups = self.groups(problem.policy.n_parameters)
+        groups = self._groups(problem.policy.n_parameters)
         if self.discount == 1.0:
             return ScoresAndReturns(groups)
         return DiscountedScoresAndReturns(groups, float(self.discount))
 
-    def groups(self, n_parameters):
-        """Return into how many groups trajectories are dealt: fewer where each is large."""
-        if self.baseline != "optimal":
-            return 1
-        return GROUPS if n_parameters <= 256 else GROUPS // 4
+    def _groups(self, n_parameters):
+        return groups_for(n_parameters) if self.baseline == "optimal" else 1
 
     def totals_shape(self, n_parameters):
         """Return the shape of the totals of a chunk: groups by columns."""
         if self.complete_terms:
             return 1, 2 * n_parameters + COLUMNS
-        return self.groups(n_parameters), 5 * n_parameters + COLUMNS
+        return self._groups(n_parameters), 5 * n_parameters + COLUMNS
 
     def terms(self, sums, n):
         """Return α and β, shape (groups, n_parameters), of the terms x_i = s_i (α D_i + β_g)."""
@@ -264,17 +212,10 @@ class REINFORCE(NamedTuple):
             scale = n / (n - 1)
             mean = sums[0, -COLUMNS + 1] + sums[0, -COLUMNS] / n
             return scale, np.full((1, p), -scale * mean)
-        squares, products = sums[:, 2 * p : 3 * p], sums[:, 3 * p : 4 * p]
-        others = 1.0 - np.eye(len(sums))
-        seen = others @ squares
-        reference = sums[0, -COLUMNS + 1]
-        level = np.divide(others @ products, seen, out=np.full_like(seen, -reference), where=seen > 0)
-        return 1.0, -(level + reference)
+        return 1.0, -optimal_levels(sums)
 
     def gradient(self, sums, n):
         """Return the estimate of ∇J and its standard error, shape (n_parameters,) each, from the sums."""
         if self.complete_terms:
             return mean_term(sums, n)
-        result = np.empty((2, (sums.shape[1] - COLUMNS) // 5))
-        close(sums, BASELINES.index(self.baseline), n, result)
-        return result[0], result[1]
+        return closed(sums, BASELINES.index(self.baseline), n)

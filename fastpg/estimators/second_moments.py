@@ -2,7 +2,8 @@
 
 A second pass over the same trajectories, which their counter-based random numbers repeat. The term of
 trajectory i is x_i = y_i (α D_i + β_g) with the sum of scores y_i that its accumulator leaves, the return
-D_i, and numbers that the first pass has settled: α, and β_g for each group of trajectories and component.
+D_i, and numbers that the first pass has settled: α, and β_g for each group of trajectories and component; or
+x_i = α A_i + β_g B_i if it leaves two (`fastpg.estimators.optimal`).
 
 - Covariance of the estimate x̄: Σ_i (x_i - x̄)(x_i - x̄)ᵀ / (N (N - 1)); its diagonal is standard_error².
 - Fisher information of the trajectories' distribution, F(θ) = E[s sᵀ] with s = Σ_t ∇log π_θ(a_t | s_t), which
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import moments
-from fastpg.scores import is_weighted
+from fastpg.scores import is_paired, is_weighted
 
 
 class SecondPass(NamedTuple):
@@ -80,11 +81,27 @@ class WeightedOuterProducts(OuterProducts):
         return self.of.weigh(policy, theta, trace, observation, factor, mark, later)
 
 
+class PairedOuterProducts(WeightedOuterProducts):
+    """The same for accumulators that leave two sums of scores."""
+
+    __slots__ = ()
+
+    def partner(self, trace):
+        """Return the second one."""
+        return self.of.partner(trace)
+
+    def partner_weight(self, mark):
+        """Return the weight in it of the score of a recorded step."""
+        return self.of.partner_weight(mark)
+
+
 def mean_outer_product(problem: Any, accumulator: Any, factor: float, offsets: np.ndarray) -> np.ndarray:
     """Return (1/N) Σ_i x_i x_iᵀ, shape (P, P), over the trajectories of a problem."""
     p = problem.policy.n_parameters
     sums = np.zeros(p * p)
     kind = WeightedOuterProducts if is_weighted(accumulator) else OuterProducts
+    if is_paired(accumulator):
+        kind = PairedOuterProducts
     for _, totals, _ in problem.sample(kind(accumulator, factor, offsets.reshape(-1)), (p * p + p,)):
         for chunk in totals:
             sums += chunk[: p * p]
