@@ -1,7 +1,6 @@
 """Estimators beside each other: ``python -m bench.estimators [--quick] [--peers PYTHON] [--picture FILE]``.
 
-* throughput of GPOMDP against REINFORCE's, of a tabular policy against a linear one, and what covariance and
-  Fisher information cost;
+* throughput of GPOMDP against REINFORCE's, and what covariance and Fisher information cost;
 * the same trajectories differentiated by JAX (`bench/jax_gradient.py`);
 * the variance of each estimator, with its exact value where `fastpg.exact` has it.
 
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +30,8 @@ from bench.measuring import (
     Result,
     alternate,
     conditions,
-    markdown,
-    print_table,
     ratios,
+    report,
 )
 from bench.policies import BALANCING, UNIFORM
 from fastpg import GPOMDP, REINFORCE, RewardToGo, exact
@@ -105,6 +103,7 @@ def throughput(effort: Effort) -> Iterator[Result]:
         'GPOMDP(0.99, "time")': GPOMDP(0.99, "time"),
         'GPOMDP(0.99, "value")': GPOMDP(0.99, "value"),
         "RewardToGo(0.99)": RewardToGo(0.99),
+        'GPOMDP(0.99, "optimal")': GPOMDP(0.99, "optimal"),
         'REINFORCE("optimal")': REINFORCE("optimal"),
     }
     for theta, n, length in ((UNIFORM, effort.n_short, 22), (BALANCING, effort.n_long, 410)):
@@ -127,22 +126,6 @@ def second_moments(effort: Effort) -> Iterator[Result]:
             more = seconds(timed(CARTPOLE, LINEAR, UNIFORM, n, estimator, **{option: True}))
             longer, plainly = alternate(effort.alternations, more, plain)
             yield Result(section, f"{name}, {option}=True / without", "×", ratios(longer, plainly))
-
-
-def tabular(effort: Effort) -> Iterator[Result]:
-    """A policy with a row of parameters a state against the linear one."""
-    lake = fastpg.make("FrozenLake8x8-v1")
-    table = fastpg.SoftmaxTabular.for_env(lake)
-    n = effort.n_short
-    section = f"uniform policies, REINFORCE(), N = {n:,}, {CORES} threads"
-    ours, linear = alternate(
-        effort.alternations,
-        speed(timed(lake, table, table.initial(), n, REINFORCE())),
-        speed(timed(CARTPOLE, LINEAR, UNIFORM, n, REINFORCE())),
-    )
-    yield Result(section, "SoftmaxTabular on FrozenLake8x8-v1", "M steps/s", ours)
-    yield Result(section, "SoftmaxLinear on CartPole-v1", "M steps/s", linear)
-    yield Result(section, "SoftmaxTabular / SoftmaxLinear", "×", ratios(ours, linear))
 
 
 # --- the same trajectories in JAX ---
@@ -184,10 +167,12 @@ ASKED = {
     "REINFORCE, optimal, discounted": REINFORCE("optimal", 0.9),
     "GPOMDP": GPOMDP(0.99),
     "GPOMDP, mean": GPOMDP(0.99, "mean"),
+    "GPOMDP, optimal": GPOMDP(0.99, "optimal"),
     "GPOMDP, time": GPOMDP(0.99, "time"),
     "GPOMDP, value": GPOMDP(0.99, "value"),
     "GPOMDP, value, entropy": GPOMDP(0.9, "value", 0.5),
     "RewardToGo, time": RewardToGo(0.99, "time"),
+    "RewardToGo, optimal": RewardToGo(0.9, "optimal"),
     "RewardToGo, value, entropy": RewardToGo(0.9, "value", 0.5),
 }
 ASKED_WEIGHTED = {
@@ -240,7 +225,7 @@ def write_case(case: Case, asked: dict[str, Any], path: Path, weighted: bool) ->
     arrays = replay(case, case.behavior if weighted else case.theta)
     more = {"behavior": case.behavior} if weighted else {}
     for name, estimator in asked.items():
-        if not isinstance(estimator, REINFORCE):
+        if not isinstance(estimator, REINFORCE) and estimator.baseline != "optimal":
             more[f"values {name}"] = fitted_values(case, estimator, arrays)
     options = {
         name: {"estimator": type(estimator).__name__} | estimator._asdict()
@@ -346,7 +331,7 @@ class Variances(NamedTuple):
 def estimators(discount: float) -> dict[str, Any]:
     """Return every estimator of the gradient of the objective with that discount."""
     plain = {f"REINFORCE, {b}": REINFORCE(b, discount) for b in ("none", "mean", "optimal")}
-    return plain | {f"GPOMDP, {b}": GPOMDP(discount, b) for b in ("none", "mean", "time", "value")}
+    return plain | {f"GPOMDP, {b}": GPOMDP(discount, b) for b in ("none", "mean", "optimal", "time", "value")}
 
 
 def chain_variances(n: int, discount: float = 0.9) -> Variances:
@@ -357,29 +342,14 @@ def chain_variances(n: int, discount: float = 0.9) -> Variances:
     options: dict[str, Any] = {"discount": discount}
     truth = exact.policy_gradient(mdp, policy, theta, covariance=True, **options)
     known = {f"REINFORCE, {b}": float(truth.variance(b).sum()) for b in ("none", "mean", "optimal")}
-    mean = mean_reward_to_go(mdp, policy, theta, discount)
-    for name, baseline in (("none", "none"), ("mean", mean), ("time", "time")):
-        matrix = exact.gpomdp_covariance(mdp, policy, theta, baseline=baseline, **options)
-        known[f"GPOMDP, {name}"] = float(np.trace(matrix))
+    for b in ("none", "mean", "optimal", "time"):
+        matrix = exact.gpomdp_covariance(mdp, policy, theta, baseline=b, **options)
+        known[f"GPOMDP, {b}"] = float(np.trace(matrix))
     estimates = {
         name: fastpg.policy_gradient(mdp, policy, theta, estimator, n_trajectories=n)
         for name, estimator in estimators(discount).items()
     }
     return Variances(f"Chain, 5 states, {mdp.horizon} steps, γ = {discount}", estimates, known)
-
-
-def mean_reward_to_go(mdp: Any, policy: Any, theta: Any, discount: float) -> float:
-    """Return the mean over all steps of E[ρ_t], where no episode ends before the horizon."""
-    returns = [
-        exact.policy_gradient(mdp, policy, theta, horizon=t).expected_return
-        for t in range(1, mdp.horizon + 1)
-    ]
-    rewards = np.diff(returns, prepend=0.0)
-    to_go, total = 0.0, 0.0
-    for reward in rewards[::-1]:
-        to_go = reward + discount * to_go
-        total += to_go
-    return float(total / mdp.horizon)
 
 
 def cartpole_variances(n: int) -> Variances:
@@ -416,7 +386,7 @@ def variance(effort: Effort) -> list[Variances]:
 
 # --- the run ---
 
-TIMED = (throughput, second_moments, tabular)
+TIMED = (throughput, second_moments)
 SECTIONS = (*(section.__name__ for section in TIMED), "jax", "variance")
 
 
@@ -456,13 +426,7 @@ def main() -> None:
             draw(panels, arguments.picture)
     facts["load at end"] = conditions()["load at start"]
 
-    print_table(facts, results)
-    if arguments.markdown:
-        report = f"# Estimators\n\n{markdown(facts, results)}"
-        arguments.markdown.write_text(report, encoding="utf-8")
-    if arguments.json:
-        content = {"conditions": facts, "results": [asdict(result) for result in results]}
-        arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    report("Estimators", facts, results, arguments.markdown, arguments.json)
 
 
 if __name__ == "__main__":

@@ -152,19 +152,32 @@ class Trajectories:
         """Return s (R - b) of each trajectory, b from the others."""
         scores = np.asarray(self.scores())
         returns = np.asarray(self.rewards @ discount ** jnp.arange(self.rewards.shape[1]))
+        if baseline == "optimal":
+            return less_optimal(scores * returns[:, None], scores)
         n = len(returns)
         x = np.empty_like(scores)
         for i in range(n):
-            if baseline == "none":
-                b = 0.0
-            elif baseline == "mean":
-                b = np.delete(returns, i).mean()
-            else:
-                others = np.arange(n) % GROUPS != i % GROUPS
-                squares = scores[others] ** 2
-                b = returns[others] @ squares / squares.sum(axis=0)
+            b = 0.0 if baseline == "none" else np.delete(returns, i).mean()
             x[i] = scores[i] * (returns[i] - b)
         return x
+
+    def with_optimal(self, surrogate, discount, beta):
+        """Return the terms of a surrogate with the optimal constant, b from the others."""
+        zeros = jnp.zeros_like(self.rewards)
+        without, with_one = (
+            np.asarray(self.terms(surrogate, values, discount, beta)) for values in (zeros, zeros + 1.0)
+        )
+        return less_optimal(without, without - with_one)
+
+
+def less_optimal(a, b):
+    """Return a - c b of each trajectory, with c = Σab / Σb² over the trajectories of other groups."""
+    n = len(a)
+    x = np.empty_like(a)
+    for i in range(n):
+        others = np.arange(n) % GROUPS != i % GROUPS
+        x[i] = a[i] - (a[others] * b[others]).sum(axis=0) / (b[others] ** 2).sum(axis=0) * b[i]
+    return x
 
 
 def answer(file):
@@ -176,6 +189,8 @@ def answer(file):
         kind, baseline, discount = options["estimator"], options["baseline"], options["discount"]
         if kind == "REINFORCE":
             x = trajectories.reinforce(baseline, discount)
+        elif baseline == "optimal":
+            x = trajectories.with_optimal(SURROGATES[kind], discount, options["entropy"])
         else:
             values = jnp.asarray(file[f"values {name}"])
             x = np.asarray(trajectories.terms(SURROGATES[kind], values, discount, options["entropy"]))

@@ -6,6 +6,7 @@ the median of the ratios of neighbours. The load average at the start and at the
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numba
@@ -131,6 +132,16 @@ def markdown(facts: dict[str, str], results: list[Result]) -> str:
             lines.append(f"| **{section}** | | |")
         lines.append(f"| {result.quantity} | {result.median()} | {result.quartiles()} |")
     return "\n".join(lines) + "\n"
+
+
+def report(title: str, facts: dict, results: list[Result], text: Path | None, data: Path | None) -> None:
+    """Print the report, and write it as Markdown and with every sample as JSON, where files are given."""
+    print_table(facts, results)
+    if text:
+        text.write_text(f"# {title}\n\n{markdown(facts, results)}", encoding="utf-8")
+    if data:
+        content = {"conditions": facts, "results": [asdict(result) for result in results]}
+        data.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def spread(samples: list[float]) -> str:

@@ -4,22 +4,12 @@ import numba
 import pytest
 
 import fastpg
+from bench import features
 from bench.policies import THETA_SEEDS, random_theta
 from bench.references import yardstick
 from bench.suites import CARTPOLE, EPISODES, LINEAR, measure
-from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding
 
-FEATURES = {
-    "observation": None,
-    "Polynomial(1)": Polynomial(1),
-    "Fourier(1)": Fourier(1),
-    "Polynomial((3, 3, 1, 1))": Polynomial((3, 3, 1, 1)),
-    "Fourier((3, 3, 1, 1))": Fourier((3, 3, 1, 1)),
-    "RadialBasis((4, 4, 2, 2))": RadialBasis((4, 4, 2, 2), normalised=True),
-    "Polynomial((4, 4, 4, 3))": Polynomial((4, 4, 4, 3)),
-    "Fourier((4, 4, 4, 3))": Fourier((4, 4, 4, 3)),
-    "TileCoding(8, 3)": TileCoding(8, 3),
-}
+FEATURES = {"observation": None} | features.FEATURES
 
 
 @pytest.mark.benchmark(group="gradient")
@@ -67,10 +57,10 @@ def test_baseline(benchmark, baseline):
 
 
 @pytest.mark.benchmark(group="gradient, number of parameters")
-@pytest.mark.parametrize("features", FEATURES)
-def test_features(benchmark, features):
+@pytest.mark.parametrize("name", FEATURES)
+def test_features(benchmark, name):
     """A softmax policy in features, at θ = 0."""
-    policy = fastpg.SoftmaxLinear.for_env(CARTPOLE, features=FEATURES[features])
+    policy = fastpg.SoftmaxLinear.for_env(CARTPOLE, features=FEATURES[name])
     benchmark.extra_info["parameters"] = policy.n_parameters
     theta = policy.initial()
     measure(benchmark, lambda: fastpg.policy_gradient(CARTPOLE, policy, theta, n_trajectories=20_000), 7)
