@@ -9,9 +9,9 @@ import numpy as np
 
 from fastpg import moments, packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, outline
-from fastpg.features import Constant, FoldedFourier, TileCoding
+from fastpg.features import Constant, Fourier, TileCoding
 from fastpg.lane_memory import widest_vectors
-from fastpg.linear_forms import is_folded, n_tiles, part_of, real_part, split, tabulate_both
+from fastpg.linear_forms import is_fourier, n_tiles, part_of, real_part, split, tabulate_both
 
 BLOCK = 4  # packs of time steps at once: as many products as the registers hold
 
@@ -78,9 +78,9 @@ def _add_block(array, n_rows, n_left, n_right, half, left, right, errors, pack, 
             whole = n_right - n_right % packs.width_of(pack)
             first = 0 if i < half else n_right
             for j in range(0, whole, packs.width_of(pack)):
-                packs.add_to(array, start + j, packs.real_dots(products, right, (first + j) * BLOCK, BLOCK))
+                packs.add_to(array, start + j, packs.dots(products, right, (first + j) * BLOCK, BLOCK))
             for j in range(whole, n_right):
-                sums = packs.real_dot(products, right, (first + j) * BLOCK)
+                sums = packs.dot(products, right, (first + j) * BLOCK)
                 packs.add_to(array, start + j, packs.total(sums))
             start += n_right
 
@@ -92,7 +92,7 @@ def _kept(features, one):
 
 @compiled_form(_kept)
 def _(features, one):
-    return (lambda features, one: one[0]) if features.instance_class is FoldedFourier else _as_it_is
+    return (lambda features, one: one[0]) if issubclass(features.instance_class, Fourier) else _as_it_is
 
 
 def _as_it_is(features, one):
@@ -120,7 +120,7 @@ def _(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
             packs.poke(right, j * BLOCK + n_pack, part_of(x, ()))
             packs.poke(right, (n_right + j) * BLOCK + n_pack, part_of(x, (0,)))
 
-    return folded if features.instance_class is FoldedFourier else plain
+    return folded if issubclass(features.instance_class, Fourier) else plain
 
 
 @inner
@@ -157,10 +157,10 @@ def _add_products(array, features, steps, n_rows):
     middle, n_left, n_right, largest = split(features, d)
     none = packs.no_pack()
     one = features.one(none)
-    kept, sheets = _kept(features, one), 2 if is_folded(features) else 1
+    kept, sheets = _kept(features, one), 2 if is_fourier(features) else 1
     left, right = packs.stack_of(kept, n_left * BLOCK), packs.stack_of(kept, n_right * sheets * BLOCK)
     work = packs.stack_of(one, n_left), packs.stack_of(one, n_right), packs.stack_of(one, largest)
-    half = (n_left + 1) // 2 if is_folded(features) else n_left
+    half = (n_left + 1) // 2 if is_fourier(features) else n_left
     errors = packs.stack_of(none, len(like_factor) * BLOCK)
     done = 0
     while done < n_steps:
@@ -183,7 +183,7 @@ def _add_products(array, features, steps, n_rows):
             _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0, 0))
         else:
             _add_block(array, n_rows, n_left, n_right, half, left, right, errors, none, (0,))
-    if is_folded(features):
+    if is_fourier(features):
         _unfold(array, n_rows, n_left, n_right)
 
 

@@ -98,11 +98,6 @@ def parts_of(sizes):
 
 
 @compiled_only
-def _gain(total, x, weight):
-    """``total + weight · x``."""
-
-
-@compiled_only
 def real_part(x, y):
     """The real part of ``x · y``."""
 
@@ -110,13 +105,6 @@ def real_part(x, y):
 @compiled_only
 def _times(x, y):
     """``x · y``."""
-
-
-@compiled_form(_gain)
-def _(total, x, weight):
-    if isinstance(x, types.BaseTuple):
-        return lambda total, x, weight: (total[0] + x[0] * weight, total[1] + x[1] * weight)
-    return lambda total, x, weight: total + x * weight
 
 
 @compiled_form(real_part)
@@ -134,15 +122,35 @@ def _(x, y):
 
 
 @compiled_only
-def _coefficient(theta, starts, i):
-    """Entry i of a row of θ, or of the difference of two."""
+def is_fourier(features):
+    """Whether the functions of a map are complex, and its sums folded."""
+
+
+@compiled_form(is_fourier)
+def _(features):
+    fourier = issubclass(features.instance_class, Fourier)
+    return lambda features: fourier
+
+
+@compiled_only
+def _coefficient(features, theta, start, i, j, n_left, n_right):
+    """Entry (i, j) of a row of θ that begins at `start`, folded."""
 
 
 @compiled_form(_coefficient)
-def _(theta, starts, i):
-    if len(starts) == 1:
-        return lambda theta, starts, i: packs.entry(theta, starts[0] + i)
-    return lambda theta, starts, i: packs.entry(theta, starts[0] + i) - packs.entry(theta, starts[1] + i)
+def _(features, theta, start, i, j, n_left, n_right):
+    def entry(features, theta, start, i, j, n_left, n_right):
+        return packs.entry(theta, start + i * n_right + j)
+
+    def folded(features, theta, start, i, j, n_left, n_right):
+        mirrored = n_left - 1 - i
+        own, other = (
+            packs.entry(theta, start + i * n_right + j),
+            packs.entry(theta, start + mirrored * n_right + j),
+        )
+        return own if i == mirrored else (own + other if i < mirrored else other - own)
+
+    return folded if features.instance_class is Fourier else entry
 
 
 @inner
@@ -192,12 +200,12 @@ def tabulate_both(features, left, right, spacing, offset, table, observation, mi
 
 @compiled_only
 def _centre(features, left, right, spacing, offset, observation, middle):
-    """Turn L to α and R to β, where they are folded."""
+    """Turn L to α and R to β, where they are complex."""
 
 
 @compiled_form(_centre)
 def _(features, left, right, spacing, offset, observation, middle):
-    if features.instance_class is not FoldedFourier:
+    if not issubclass(features.instance_class, Fourier):
         return lambda features, left, right, spacing, offset, observation, middle: None
 
     def centre(features, left, right, spacing, offset, observation, middle):
@@ -220,17 +228,6 @@ def _(features, left, right, spacing, offset, observation, middle):
 
 
 @compiled_only
-def is_folded(features):
-    """Whether sums over these features are folded."""
-
-
-@compiled_form(is_folded)
-def _(features):
-    folded = features.instance_class is FoldedFourier
-    return lambda features: folded
-
-
-@compiled_only
 def part_of(x, sheet):
     """Return x if it is real, else its real part, or with a `sheet` of one element its imaginary part."""
 
@@ -243,138 +240,48 @@ def _(x, sheet):
 
 
 @inner
-def _rows_of_form(theta, start, left, right, first, last, n_right, sheet, result):
+def _rows_of_form(form, left, right, first, last, sheet, result):
     """Add Σ_i L_i Σ_j θ_ij R_j for i = first, ..., last - 1, all of them real."""
-    zero = result * 0.0
+    features, theta, start, n_left, n_right = form
     i = first
     while i + 4 <= last:  # four at a time: their chains of additions overlap
-        a = b = c = d = zero
-        place = start + i * n_right
+        a = b = c = d = packs.fill(0.0, result)
         for j in range(n_right):
             x = part_of(packs.peek(right, j), sheet)
-            a = _gain(a, x, packs.entry(theta, place + j))
-            b = _gain(b, x, packs.entry(theta, place + n_right + j))
-            c = _gain(c, x, packs.entry(theta, place + 2 * n_right + j))
-            d = _gain(d, x, packs.entry(theta, place + 3 * n_right + j))
-        result = (
-            result + part_of(packs.peek(left, i), sheet) * a + part_of(packs.peek(left, i + 1), sheet) * b
-        )
-        result = (
-            result + part_of(packs.peek(left, i + 2), sheet) * c + part_of(packs.peek(left, i + 3), sheet) * d
-        )
+            a = a + x * _coefficient(features, theta, start, i, j, n_left, n_right)
+            b = b + x * _coefficient(features, theta, start, i + 1, j, n_left, n_right)
+            c = c + x * _coefficient(features, theta, start, i + 2, j, n_left, n_right)
+            d = d + x * _coefficient(features, theta, start, i + 3, j, n_left, n_right)
+        result = result + part_of(packs.peek(left, i), sheet) * a
+        result = result + part_of(packs.peek(left, i + 1), sheet) * b
+        result = result + part_of(packs.peek(left, i + 2), sheet) * c
+        result = result + part_of(packs.peek(left, i + 3), sheet) * d
         i += 4
     while i < last:
-        a = zero
+        a = packs.fill(0.0, result)
         for j in range(n_right):
             x = part_of(packs.peek(right, j), sheet)
-            a = _gain(a, x, packs.entry(theta, start + i * n_right + j))
+            a = a + x * _coefficient(features, theta, start, i, j, n_left, n_right)
         result = result + part_of(packs.peek(left, i), sheet) * a
         i += 1
     return result
 
 
 @inner
-def _real_form(uniform, observation):
-    theta, rows, features = uniform
-    middle, n_left, n_right, largest = split(features, len(observation))
-    one = features.one(observation[0])
-    left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
-    table = packs.stack_of(one, largest)
-    tabulate_both(features, left, right, 1, 0, table, observation, middle)
-    start = rows[0] * n_left * n_right
-    half = (n_left + 1) // 2 if is_folded(features) else n_left
-    result = packs.fill(0.0, observation[0])
-    result = _rows_of_form(theta, start, left, right, 0, half, n_right, (), result)
-    if is_folded(features):
-        result = _rows_of_form(theta, start, left, right, half, n_left, n_right, (0,), result)
-    return result
-
-
-@inner
 def _product_form(uniform, observation):
-    theta, rows, features = uniform
+    theta, row, features = uniform
     middle, n_left, n_right, largest = split(features, len(observation))
     one = features.one(observation[0])
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
     tabulate_both(features, left, right, 1, 0, table, observation, middle)
-    starts = _starts(rows, n_left * n_right)
-    nothing = _nothing(rows, _zero(features.one(observation[0])))
+    form = features, theta, row * n_left * n_right, n_left, n_right
+    half = (n_left + 1) // 2 if is_fourier(features) else n_left
     result = packs.fill(0.0, observation[0])
-    for i in range(0, n_left - 1, 2):  # two at a time: their chains of additions overlap
-        a = b = nothing
-        for j in range(n_right):
-            x = packs.peek(right, j)
-            a = _gains(a, x, theta, starts, i * n_right + j)
-            b = _gains(b, x, theta, starts, (i + 1) * n_right + j)
-        result = result + _closed(packs.peek(left, i), a) + _closed(packs.peek(left, i + 1), b)
-    if n_left % 2 == 1:
-        a = nothing
-        for j in range(n_right):
-            a = _gains(a, packs.peek(right, j), theta, starts, (n_left - 1) * n_right + j)
-        result = result + _closed(packs.peek(left, n_left - 1), a)
+    result = _rows_of_form(form, left, right, 0, half, (), result)
+    if is_fourier(features):
+        result = _rows_of_form(form, left, right, half, n_left, (0,), result)
     return result
-
-
-@compiled_only
-def _zero(one):
-    """Zero, from one."""
-
-
-@compiled_form(_zero)
-def _(one):
-    if isinstance(one, types.BaseTuple):
-        return lambda one: (packs.fill(0.0, one[0]), packs.fill(0.0, one[1]))
-    return lambda one: packs.fill(0.0, one)
-
-
-@compiled_only
-def _nothing(rows, zero):
-    """Sums that have not begun: one for each row."""
-
-
-@compiled_only
-def _gains(sums, x, theta, starts, i):
-    """The sums with x times entry i of each row added."""
-
-
-@compiled_only
-def _closed(x, sums):
-    """Re(x · sum), or the difference of two."""
-
-
-@compiled_form(_nothing)
-def _(rows, zero):
-    return (lambda rows, zero: (zero,)) if len(rows) == 1 else (lambda rows, zero: (zero, zero))
-
-
-@compiled_form(_gains)
-def _(sums, x, theta, starts, i):
-    if len(starts) == 1:
-        return lambda sums, x, theta, starts, i: (_gain(sums[0], x, packs.entry(theta, starts[0] + i)),)
-    return lambda sums, x, theta, starts, i: (
-        _gain(sums[0], x, packs.entry(theta, starts[0] + i)),
-        _gain(sums[1], x, packs.entry(theta, starts[1] + i)),
-    )
-
-
-@compiled_form(_closed)
-def _(x, sums):
-    if len(sums) == 1:
-        return lambda x, sums: real_part(x, sums[0])
-    return lambda x, sums: real_part(x, sums[0]) - real_part(x, sums[1])
-
-
-@compiled_only
-def _starts(rows, n):
-    """Where rows of length n begin."""
-
-
-@compiled_form(_starts)
-def _(rows, n):
-    if len(rows) == 1:
-        return lambda rows, n: (rows[0] * n,)
-    return lambda rows, n: (rows[0] * n, rows[1] * n)
 
 
 @inner
@@ -388,39 +295,25 @@ def n_tiles(features):
 
 @inner
 def _tile_form(uniform, observation):
-    theta, rows, features = uniform
-    starts = _starts(rows, n_tiles(features))
+    theta, row, features = uniform
+    start = row * n_tiles(features)
     result = packs.fill(0.0, observation[0])
     for tiling in range(features.tilings):
-        result = result + _coefficient(theta, starts, features.tile(tiling, observation))
+        result = result + packs.entry(theta, features.tile(tiling, observation) + start * 1.0)
     return result
 
 
 @compiled_only
-def _form(theta, rows, features, observation):
-    """θ_r·φ for a row, or its difference between two."""
-
-
-@compiled_form(_form)
-def _(theta, rows, features, observation):
-    form = _real_form if len(rows) == 1 else _product_form
-    if features.instance_class is Fourier:  # as it is, complex
-        form = _product_form
-    if features.instance_class is TileCoding:
-        form = _tile_form
-    return lambda theta, rows, features, observation: lane_call(
-        form, (packs.address_of(theta), rows, features), observation
-    )
-
-
-@inner
 def _row(theta, row, features, observation):
-    return _form(theta, (row,), features, observation)
+    """θ_r·φ for a row."""
 
 
-@inner
-def _contrast(theta, row, other, features, observation):
-    return _form(theta, (row, other), features, observation)
+@compiled_form(_row)
+def _(theta, row, features, observation):
+    form = _tile_form if features.instance_class is TileCoding else _product_form
+    return lambda theta, row, features, observation: lane_call(
+        form, (packs.address_of(theta), row, features), observation
+    )
 
 
 @lowered(rows_times_features)
@@ -434,27 +327,26 @@ def _(typing, theta, features, observation, first_row, like):
     return vectors.float_vector(len(like))(theta, features, observation, types.intp, like), codegen
 
 
-@lowered(differences)
-def _(typing, theta, features, observation, actions):
-    form = vectors.callable_in_code(typing, _row, theta, types.intp, features, observation)
+def _without_last(subtract):
+    """The definition of `logits`, or without a subtraction that of `differences`."""
 
-    def codegen(context, builder, signature, args):
-        *rows, _ = (context.get_constant(types.intp, row) for row in range(len(actions)))
-        values = [form(context, builder, args[0], row, *args[1:3]) for row in rows]
-        return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
+    def definition(typing, theta, features, observation, actions):
+        form = vectors.callable_in_code(typing, _row, theta, types.intp, features, observation)
 
-    return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
+        def codegen(context, builder, signature, args):
+            rows = [context.get_constant(types.intp, row) for row in range(len(actions))]
+            values = [
+                form(context, builder, args[0], row, *args[1:3]) for row in rows[: None if subtract else -1]
+            ]
+            if subtract:
+                *values, last = values
+                values = [builder.fsub(value, last, flags=vectors.FLAGS) for value in values]
+            return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
+
+        return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
+
+    return definition
 
 
-@lowered(logits)
-def _(typing, theta, features, observation, actions):
-    contrast = vectors.callable_in_code(
-        typing, _contrast, theta, types.intp, types.intp, features, observation
-    )
-
-    def codegen(context, builder, signature, args):
-        *rows, last = (context.get_constant(types.intp, row) for row in range(len(actions)))
-        values = [contrast(context, builder, args[0], row, last, *args[1:3]) for row in rows]
-        return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
-
-    return vectors.float_vector(len(actions))(theta, features, observation, actions), codegen
+lowered(logits)(_without_last(True))
+lowered(differences)(_without_last(False))

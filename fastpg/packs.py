@@ -499,57 +499,51 @@ def _(typing, stack, start, weights, weights_start, shape):
     def codegen(context, builder, signature, args):
         values = []
         for v in range(len(shape)):
-            (weight,) = _load(context, builder, weights, args[2], args[3], v)
-            values += [
-                builder.fmul(x, weight, flags=FLAGS) for x in _load(context, builder, stack, *args[:2], v)
-            ]
+            (x,), (weight,) = (
+                _load(context, builder, *what, v) for what in ((stack, *args[:2]), (weights, *args[2:4]))
+            )
+            values.append(builder.fmul(x, weight, flags=FLAGS))
         return cgutils.pack_array(builder, values)
 
-    n = len(shape) * len(_leaves(stack.item))
-    return types.UniTuple(weights.item, n)(stack, types.intp, weights, types.intp, shape), codegen
+    return types.UniTuple(weights.item, len(shape))(stack, types.intp, weights, types.intp, shape), codegen
 
 
 @compiled_only
-def real_dot(values, stack, start):
-    """Return the real part of the sum of products of what `weighted` returned and a stack's values."""
+def dot(values, stack, start):
+    """Return the sum of products of what `weighted` returned and a stack's values."""
 
 
-def _real_dot(context, builder, stack, values, place, start, n, parts):
+def _dot(context, builder, stack, values, place, start, n):
     total = None
-    for v in range(n // parts):
-        for part, other in enumerate(_load(context, builder, stack, place, start, v)):
-            value = builder.extract_value(values, v * parts + part)
-            if part:
-                value = builder.fneg(value, flags=FLAGS)
-            product = builder.fmul(value, other, flags=FLAGS)
-            total = product if total is None else builder.fadd(total, product, flags=FLAGS)
+    for v in range(n):
+        (other,) = _load(context, builder, stack, place, start, v)
+        product = builder.fmul(builder.extract_value(values, v), other, flags=FLAGS)
+        total = product if total is None else builder.fadd(total, product, flags=FLAGS)
     return total
 
 
-@lowered(real_dot)
+@lowered(dot)
 def _(typing, values, stack, start):
-    parts = len(_leaves(stack.item))
-
     def codegen(context, builder, signature, args):
-        return _real_dot(context, builder, stack, *args, len(values), parts)
+        return _dot(context, builder, stack, *args, len(values))
 
     return values.dtype(values, stack, types.intp), codegen
 
 
 @compiled_only
-def real_dots(values, stack, start, spacing):
-    """Return the totals of `real_dot` at start, start + spacing, ..., as many as fill a pack."""
+def dots(values, stack, start, spacing):
+    """Return the totals of `dot` at start, start + spacing, ..., as many as fill a pack."""
 
 
-@lowered(real_dots)
+@lowered(dots)
 def _(typing, values, stack, start, spacing):
-    pack, parts = values.dtype, len(_leaves(stack.item))
+    pack = values.dtype
 
     def codegen(context, builder, signature, args):
         sums = []
         for i in range(pack.width):
             place = builder.add(args[2], builder.mul(args[3], ir.Constant(args[2].type, i)))
-            sums.append(_real_dot(context, builder, stack, args[0], args[1], place, len(values), parts))
+            sums.append(_dot(context, builder, stack, args[0], args[1], place, len(values)))
         size = 1
         while len(sums) > 1:  # of two, the halves of every group are added, and the sums laid side by side
             firsts = [

@@ -36,7 +36,14 @@ from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
 from fastpg.estimators.baselines import Constant, fit
 from fastpg.estimators.entropy import bonus_for
-from fastpg.estimators.optimal import OPTIMAL, closed, groups_for, optimal_levels, paired
+from fastpg.estimators.optimal import (
+    OPTIMAL,
+    PairedTerms,
+    check_pairs,
+    closed,
+    groups_for,
+    optimal_levels,
+)
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
 
 ALLOWED = ("none", "mean", "optimal", "time", "value", "network")
@@ -255,12 +262,17 @@ class _RewardsToGo(NamedTuple):
         bonus, gamma = bonus_for(self.entropy, problem.policy), float(self.discount)
         if self.baseline == "none":
             return Constant(0.0), bonus, gamma
-        kind = "mean" if self.baseline == "optimal" else self.baseline
+        kind = self.baseline
+        if kind == "optimal":
+            check_pairs(problem.policy)
+            kind = "mean"
         return fit(kind, problem, gamma), bonus, gamma
 
     def whole(self, terms, problem):
         """Return what is compiled into the lanes, from what accumulates terms with a fitted baseline."""
-        return paired(terms, problem) if self.baseline == "optimal" else terms
+        if self.baseline != "optimal":
+            return terms
+        return PairedTerms(terms, groups_for(problem.policy.n_parameters))
 
 
 class GPOMDP(_RewardsToGo):

@@ -176,11 +176,10 @@ class PairedTerms(NamedTuple):
         moments.add_products(row, pair)
 
 
-def paired(accumulator: Any, problem: Any) -> PairedTerms:
-    """Return what accumulates A, the terms of that accumulator, and B, or raise ValueError."""
-    if is_neural(problem.policy):
-        name = type(problem.policy).__name__
+def check_pairs(policy: Any) -> None:
+    """Raise ValueError if a policy does not give two sums of scores."""
+    if is_neural(policy):
+        name = type(policy).__name__
         raise ValueError(
             f"baseline='optimal': keeps two scores of a trajectory, a {name} has one; 'mean' is near"
         )
-    return PairedTerms(accumulator, groups_for(problem.policy.n_parameters))

@@ -64,9 +64,7 @@ class SoftmaxFeatures(NamedTuple):
         features = linear_forms.as_folded(self.features)
         shape = short_features.shape_of(self.features)
         carried = (self.n_actions - 1) * self.features.n_features
-        if shape is None:
-            return self
-        if carried > short_features.MAX_CARRIED:
+        if shape is None or carried > short_features.MAX_CARRIED:
             return SoftmaxManyFeatures(features, self.actions)
         return SoftmaxFewFeatures(features, self.actions, shape)
 
