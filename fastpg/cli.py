@@ -99,8 +99,8 @@ class Baseline(str, enum.Enum):
 
     none = "none"
     mean = "mean"
-    optimal = "optimal"  # REINFORCE's alone
-    time = "time"  # of the other two
+    optimal = "optimal"
+    time = "time"
     value = "value"
     network = "network"  # of neural policies
 
@@ -176,7 +176,7 @@ def train(
     baseline: Annotated[
         Baseline | None,
         typer.Option(
-            help="What is subtracted from the return: optimal for REINFORCE, time and value for the others.",
+            help="What is subtracted from the return; network is for neural policies.",
             show_default=f"{_KNOWN}, or mean",
         ),
     ] = None,
