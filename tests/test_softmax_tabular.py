@@ -82,6 +82,26 @@ def test_spread_factors_make_the_score(policy):
         assert np.flatnonzero(array).tolist() == list(range(start, start + width))
 
 
+@each_policy
+def test_the_policy_of_the_lanes_is_the_same(policy):
+    """Of a table of probabilities in place of θ, also where some are as good as 0."""
+    lanes = policy.in_lanes()
+    for theta in (some_theta(policy), 400.0 * some_theta(policy)):
+        table = lanes.lane_parameters(theta)
+        for observation in observations_of(policy):
+            expected = policy.probabilities(theta, observation)
+            np.testing.assert_allclose(lanes.probabilities(table, observation), expected, rtol=1e-14)
+            assert lanes.mode(table, observation) == policy.mode(theta, observation)
+            entropy = policy.entropy(theta, observation)
+            assert lanes.entropy(table, observation) == pytest.approx(entropy, rel=1e-12, abs=1e-12)
+            for action, p in enumerate(expected, policy.first_action):
+                factor = policy.factor(theta, observation, action)
+                np.testing.assert_allclose(lanes.factor(table, observation, action), factor, atol=1e-14)
+                if p > 1e-290:
+                    log_prob = policy.log_prob(theta, observation, action)
+                    assert lanes.log_prob(table, observation, action) == pytest.approx(log_prob, abs=1e-12)
+
+
 @compiled
 @pytest.mark.parametrize("baseline", ["none", "mean", "optimal"])
 @pytest.mark.parametrize("env", [FrozenLake.make(), Blackjack()], ids=lambda env: type(env).__name__)
