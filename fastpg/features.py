@@ -156,12 +156,6 @@ class Fourier(NamedTuple):
             packs.poke(table, i * spacing + offset, (re, im))
             re, im = re * cosine - im * sine, re * sine + im * cosine
 
-
-class FoldedFourier(Fourier):
-    r"""`Fourier` in compiled loops, where θ and sums over features are folded (`fastpg.linear_forms`)."""
-
-    __slots__ = ()
-
     def half_turns(self, k, s):
         """Return exp(iπs·order_k/2), a pair."""
         cosine, sine = _half_turn(s)
@@ -169,6 +163,12 @@ class FoldedFourier(Fourier):
         for _ in range(packs.item(self.order, k)):
             re, im = re * cosine - im * sine, re * sine + im * cosine
         return re, im
+
+
+class FoldedFourier(Fourier):
+    r"""`Fourier` for θ that is folded already (`fastpg.linear_forms`)."""
+
+    __slots__ = ()
 
 
 class RadialBasis(NamedTuple):

@@ -105,7 +105,7 @@ POLICIES = {
     "linear": lambda env: SoftmaxLinear.for_env(env),
     "few features": lambda env: SoftmaxLinear.for_env(env, features=Polynomial(1)),
     "features": lambda env: SoftmaxLinear.for_env(env, features=Fourier(4)),
-    "tiles": lambda env: SoftmaxLinear.for_env(env, features=TileCoding(2, 3)),
+    "tiles": lambda env: SoftmaxLinear.for_env(env, features=TileCoding(2, 2)),
 }
 
 
@@ -251,7 +251,7 @@ def test_mean_and_variance_are_the_exact_ones(policy, kind, baseline, mdp):
     mean, variance = exactly(policy, mdp, kind, baseline, accumulator)
     error = np.sqrt(variance / N)
     assert (np.abs(gradients.mean(axis=0) - mean) <= 4 * error + 1e-12).all()
-    often = variance > 1e-3 * variance.max()  # of a rare state even a million trajectories tell little
+    often = variance > 0.01 * variance.max()  # of a rare state even a million trajectories tell little
     spread = stats.t.isf(stats.norm.sf(4), PARTS - 1) * variances.std(axis=0, ddof=1) / np.sqrt(PARTS)
     assert often.any()
     assert (np.abs(variances.mean(axis=0) - variance) <= spread + 1e-9 * variance)[often].all()
