@@ -12,6 +12,7 @@ compilation: a first training of two updates compiles. The returns are the same 
 """
 
 import argparse
+import inspect
 import json
 import sys
 import time
@@ -115,7 +116,8 @@ def millions(steps: float) -> str:
 
 def call(value: Any) -> str:
     """Return a class and those fields that are not its defaults and not long."""
-    defaults = type(value)._field_defaults
+    parameters = inspect.signature(type(value)).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
     fields = (
         f"{name}={call(item) if hasattr(item, '_fields') else repr(item)}"
         for name, item in zip(value._fields, value, strict=True)
