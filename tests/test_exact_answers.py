@@ -2,8 +2,8 @@
 
 Of a million trajectories each component is within 4 standard errors of the exact one, and the exact variance
 is within an interval around the estimated one, by Student's t over twenty independent parts. A kernel
-compiles for each combination of types, so that here are as many as it takes for every policy to meet every
-estimator and every kind of baseline; FASTPG_WHOLE_MATRIX=1 runs all of them.
+compiles for each combination of types: here tabular policies meet every estimator and baseline, and the
+others every estimator; FASTPG_WHOLE_MATRIX=1 runs all of them.
 """
 
 import os
@@ -149,17 +149,16 @@ CHOSEN = {
     "tabular": EVERYTHING,
     "linear": [
         *((REINFORCE, baseline) for baseline in ("none", "mean", "optimal")),
-        *((GPOMDP, baseline) for baseline in ("none", "mean", "optimal", "value")),
-        (RewardToGo, "time"),
+        (GPOMDP, "optimal"),
+        (RewardToGo, "value"),
     ],
-    "few features": [(REINFORCE, "time"), (GPOMDP, "value"), (RewardToGo, "optimal"), (RewardToGo, "mean")],
+    "few features": [(REINFORCE, "time"), (GPOMDP, "value"), (RewardToGo, "optimal")],
     "features": [
         *((REINFORCE, baseline) for baseline in ("none", "mean", "optimal")),
         (GPOMDP, "optimal"),
-        (GPOMDP, "time"),
-        (RewardToGo, "value"),
+        (RewardToGo, "time"),
     ],
-    "tiles": [(REINFORCE, "value"), (GPOMDP, "mean"), (RewardToGo, "optimal"), (RewardToGo, "time")],
+    "tiles": [(REINFORCE, "optimal"), (GPOMDP, "mean"), (RewardToGo, "time")],
 }
 
 
@@ -259,7 +258,7 @@ def test_mean_and_variance_are_the_exact_ones(policy, kind, baseline, mdp):
 
 @pytest.mark.parametrize(
     ("policy", "kind", "baseline"),
-    [("tabular", GPOMDP, "optimal"), ("linear", GPOMDP, "optimal"), ("features", REINFORCE, "mean")],
+    [("linear", GPOMDP, "optimal"), ("features", REINFORCE, "mean")],
 )
 def test_covariance_is_the_exact_one(policy, kind, baseline):
     """Of two states and three steps, whose oracle is enumeration; to 2 % of the largest, N = 400,000."""
@@ -313,7 +312,7 @@ def plant():
 
 
 LQR_CHOSEN = [
-    *((REINFORCE, baseline) for baseline in ("none", "mean", "optimal", "time")),
+    *((REINFORCE, baseline) for baseline in ("none", "mean", "optimal")),
     (GPOMDP, "optimal"),
     (GPOMDP, "value"),
     (RewardToGo, "none"),
