@@ -396,11 +396,11 @@ def cos_turns(x):
 
 
 @elementary
-def sin_cos_near(r):
-    """Sine and cosine for |r| <= pi/4, errors below 1 ULP and a half."""
-    r = np.float64(r)
-    deficit, w, q, z2 = _polynomials(r)
-    return r - deficit, fma(q, z2, w)
+def sin_cos_near(x):
+    """Sine and cosine for |x| <= pi/4, errors below 1 ULP and a half."""
+    x = np.float64(x)
+    deficit, w, q, z2 = _polynomials(x)
+    return x - deficit, fma(q, z2, w)
 
 
 # floor(2**1216 * 2/pi) in hexadecimal, from mpmath at 450 digits.

@@ -212,11 +212,11 @@ def cos_turns(x):
 
 
 @exact
-def sin_cos_near(r):
-    """Sine and cosine for |r| <= pi/4, below 1 ULP and a half."""
-    z = r * r
+def sin_cos_near(x):
+    """Sine and cosine for |x| <= pi/4, below 1 ULP and a half."""
+    z = x * x
     # degree 2 in z, 2**-28.0
     s = fma(fma(-0.00019515283192181267, z, 0.008332160761881272), z, -0.16666654609549655)
-    # cos(r) = 1 - z / 2 + z**2 c(z), degree 2, 2**-33.0
+    # cos(x) = 1 - z / 2 + z**2 c(z), degree 2, 2**-33.0
     c = fma(fma(2.4433157053127015e-05, z, -0.0013887316254303401), z, 0.04166664568297395)
-    return fma(s * z, r, r), fma(c, z * z, fma(z, -0.5, 1.0))
+    return fma(s * z, x, x), fma(c, z * z, fma(z, -0.5, 1.0))
