@@ -112,7 +112,8 @@ def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
             yield Duel("gradient", task, "C by hand", skipped="no gcc")
         elif with_c:
             library = c_library(policy)
-            setting = f"{' '.join(yardstick.FLAGS)}, {CORES} threads, {policy.dtype}"
+            flags = yardstick.FLAGS if policy.dtype == np.float64 else yardstick.SINGLE
+            setting = f"{' '.join(flags)}, {CORES} threads, {policy.dtype}"
             facts = c_facts(theta, library)
             duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, facts))
             timers.append(c_timer(theta, library, effort.seconds))

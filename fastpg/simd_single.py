@@ -101,20 +101,6 @@ def _(typing, x):
     return single(single), codegen
 
 
-@compiled_only
-def quotient(a, b):
-    """A / b for b that is neither 0 nor infinite nor denormal: an estimate of 1 / b, made better."""
-
-
-@lowered(quotient)
-def _(typing, a, b):
-    def codegen(context, builder, signature, args):
-        one = ir.Constant(ir.FloatType(), 1.0)
-        return builder.fmul(args[0], builder.fdiv(one, args[1], flags=("arcp", "ninf")))
-
-    return single(single, single), codegen
-
-
 @exact
 def _exp_reduced(x, bias):
     """Return t and exp(r) with x = n * ln(2) + r; the low bits of t hold n + bias."""
