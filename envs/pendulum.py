@@ -45,7 +45,8 @@ class Pendulum(NamedTuple):
     first and clipped to ± `max_speed`. Gymnasium squares and scales a float32 action in float32;
     fastpg does so in float64. The policy sees float64; Gymnasium rounds its observation to float32.
     Gymnasium's documentation does not say that the reward is that of the state before the step. Angles
-    hold up to 2²¹ rad, five million steps at full speed.
+    hold up to 2²¹ rad, five million steps at full speed; in lanes of float32 up to 2¹³ rad, twenty
+    thousand. Beyond, they are NaN.
     """
 
     g: float = 10.0  # m/s²
