@@ -15,8 +15,7 @@ by h is W_1ᵀ δ_1, that by z is that where h > 0, and with these as the rows o
 
 **Tangents.** Along a direction (V, c), :math:`\dot Z = P V + 1 c^T`, and :math:`\dot h` is that where h > 0.
 
-Patches are made for some images at a time, so that they stay in the second-level cache, and made again for
-the derivatives: the copies take less time than the products.
+How both products are computed: `fastpg.networks.convolution`.
 """
 
 from typing import Any, NamedTuple
@@ -24,12 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg.arguments import check_integer
-from fastpg.dispatch import compiled_form, outline
-from fastpg.lane_memory import widest_vectors
 from fastpg.networks.activations import IDENTITY, RELU, activate, add_columns, through_activation
+from fastpg.networks.convolution import add_products, correlate
 from fastpg.networks.mlp import MLP, check_hidden
-
-IMAGES = 16  # at a time
 
 
 class CNN(NamedTuple):
@@ -148,13 +144,13 @@ class CNN(NamedTuple):
     def workspace(self, batch, theta) -> Any:
         """Return memory for batches of up to `batch` images, whose arrays are as long as the batch is.
 
-        Six: h, the derivatives by z, patches of some images and a kernel, and the perceptron's three.
+        Six: h, the derivatives by z, a kernel, and the perceptron's three.
         """
         n = self.dense.sizes[0]
         maps, d_maps = np.empty(batch * n, theta.dtype), np.empty(batch * n, theta.dtype)
-        patches = np.empty(batch * (n // self.filters + self.filters) * self.patch(), theta.dtype)
+        kernel = np.empty(batch * self.patch() * self.filters, theta.dtype)
         layers, derivatives, more = self.dense.workspace(batch, theta)
-        return maps, d_maps, patches, layers, derivatives, more
+        return maps, d_maps, kernel, layers, derivatives, more
 
     def forward(self, theta, x, work):
         """Return the outputs, shape (B, n_outputs), a view into `work`, which also keeps all other layers."""
@@ -186,37 +182,17 @@ class CNN(NamedTuple):
         self.collect_kernel(x, work[2], work[1][: len(x) * n].reshape((len(x), n)), first, last, gradient)
         self.dense.collect(maps, work[3:], d_outputs, first, last, gradient[self.split() :])
 
-    def images_at_once(self, patches, n_pixels):
-        """Return how many images' patches are made at a time: there is room for a kernel behind them."""
-        return min(IMAGES, (len(patches) // self.patch() - self.filters) // n_pixels)
-
-    def convolve(self, theta, x, patches, z, activation):
+    def convolve(self, theta, x, kernel, z, activation):
         """Write ``f(P W + b)``, shape (B, H'·W'·filters), into z; W and b are the first numbers of θ."""
-        size, n_pixels = self.patch(), z.shape[1] // self.filters
-        n_images = self.images_at_once(patches, n_pixels)
-        weight = theta[: size * self.filters].reshape((size, self.filters))
-        bias = theta[size * self.filters : self.split()]
-        for first in range(0, len(x), n_images):
-            count = min(n_images, len(x) - first)
-            gather_patches(x, first, count, self.side, self.input_shape, patches)
-            pixels = z[first : first + count].reshape((count * n_pixels, self.filters))
-            np.dot(patches[: len(pixels) * size].reshape((len(pixels), size)), weight, pixels)
-            activate(pixels, bias, activation)
+        n = self.patch() * self.filters
+        pixels = z.reshape((z.size // self.filters, self.filters))
+        add_products(x, theta[:n], self.side, self.input_shape, kernel, z)
+        activate(pixels, theta[n : self.split()], activation)
 
-    def collect_kernel(self, x, patches, d, first, last, gradient):
+    def collect_kernel(self, x, kernel, d, first, last, gradient):
         """Write Pᵀ Δ and the sum of the rows of Δ, of some images, into the first numbers of a gradient."""
-        size, n_pixels = self.patch(), d.shape[1] // self.filters
-        n_images = self.images_at_once(patches, n_pixels)
-        n = size * self.filters
-        gradient[:n] = 0.0
-        product = patches[len(patches) - n :]
-        for start in range(first, last, n_images):
-            count = min(n_images, last - start)
-            gather_patches(x, start, count, self.side, self.input_shape, patches)
-            pixels = d[start : start + count].reshape((count * n_pixels, self.filters))
-            patches_there = patches[: len(pixels) * size].reshape((len(pixels), size))
-            np.dot(patches_there.T, pixels, product.reshape((size, self.filters)))
-            gradient[:n] += product
+        n, n_pixels = self.patch() * self.filters, d.shape[1] // self.filters
+        correlate(x[first:last], d[first:last], self.side, self.input_shape, kernel, gradient[:n])
         pixels = d.reshape((len(d) * n_pixels, self.filters))
         add_columns(gradient[n : self.split()], pixels, first * n_pixels, last * n_pixels)
 
@@ -229,34 +205,3 @@ class CNN(NamedTuple):
         through_activation(d_maps, maps, RELU)
         split = self.split()
         return self.dense.tangent_from(theta[split:], maps, d_maps, work[3:], direction[split:])
-
-
-def gather_patches(x, first, count, side, input_shape, patches):
-    """Write the patches of images first to first + count - 1 into an array, one after the other."""
-    images = x[first : first + count].reshape(count, *input_shape)
-    windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))
-    numbers = windows.transpose(0, 1, 2, 4, 5, 3).ravel()
-    patches[: len(numbers)] = numbers
-
-
-@outline
-def _gather_patches(x, first, count, side, input_shape, patches):
-    widest_vectors()
-    rows, columns, channels = input_shape
-    width, at = side * channels, 0
-    for b in range(first, first + count):
-        image = x[b]
-        for i in range(rows - side + 1):
-            for j in range(columns - side + 1):
-                for u in range(side):
-                    start = ((i + u) * columns + j) * channels
-                    for k in range(width):
-                        patches[at + k] = image[start + k]
-                    at += width
-
-
-@compiled_form(gather_patches)
-def _(x, first, count, side, input_shape, patches):
-    return lambda x, first, count, side, input_shape, patches: _gather_patches(
-        x, first, count, side, input_shape, patches
-    )
