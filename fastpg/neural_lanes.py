@@ -85,7 +85,7 @@ def new_sight(policy, theta, behavior, observation, n_lanes):
     if not is_neural(policy):
         return None
     return (
-        np.zeros((n_lanes, vectors.n_components(observation)), theta.dtype),
+        vectors.new_rows(n_lanes, observation, theta.dtype),
         policy.workspace(n_lanes, theta),
         policy.workspace(n_lanes if behavior is not None else 0, theta),
     )
@@ -99,7 +99,7 @@ def _(policy, theta, behavior, observation, n_lanes):
 
     def new_sight(policy, theta, behavior, observation, n_lanes):
         return (
-            np.zeros((n_lanes, vectors.n_components(observation)), theta.dtype),
+            vectors.new_rows(n_lanes, observation, theta.dtype),
             policy.workspace(n_lanes, theta),
             policy.workspace(0 if alone else n_lanes, theta),
         )

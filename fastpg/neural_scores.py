@@ -43,7 +43,7 @@ def score_memory(policy, theta, accumulator, observation, horizon):
     """Return memory for a block."""
     rows = min(ROWS, SLOTS * horizon)
     return ScoreMemory(
-        np.zeros((rows, vectors.n_components(observation)), theta.dtype),
+        vectors.new_rows(rows, observation, theta.dtype),
         np.zeros((rows, len(policy.row())), theta.dtype),
         policy.workspace(rows, theta),
         np.zeros(len(theta), theta.dtype),

@@ -30,7 +30,7 @@ class Rollout:
     ----------
     observations : array, shape (T, N, ...)
         What the policy saw: float64 for a linear policy, of θ's dtype for a neural one, int64 where the
-        environment's observations are integers.
+        environment's observations are integers, and of their own dtype where they are arrays (images).
     actions : array, shape (T, N) of int64 or (T, N, m) of floats
         Gaussian ones as they were drawn: an environment clips them itself.
     log_probs : array, shape (T, N)

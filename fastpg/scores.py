@@ -142,7 +142,8 @@ def new_record(policy, theta, accumulator, like, observation, horizon):
     if not (is_recorded(policy) and is_scored(accumulator)):
         return None
     size = lane_count(like) * horizon
-    observations, factors = np.empty(size * np.size(observation)), np.empty(size * len(like.factor))
+    observations = vectors.new_rows(size, observation, np.float64).ravel()
+    factors = np.empty(size * len(like.factor))
     marks = np.empty(2 * size if is_weighted(accumulator) else 0)
     score, starts = np.zeros(len(theta)), np.empty(horizon, np.int64)
     memory = policy.score_memory(theta, accumulator, observation, horizon) if is_neural(policy) else starts
@@ -296,7 +297,8 @@ def _(policy, theta, accumulator, like, observation, horizon):
 
         def new_neural_record(policy, theta, accumulator, like, observation, horizon):
             size = lane_count(like) * horizon
-            observations = np.empty(size * vectors.n_components(observation))
+            rows = vectors.new_rows(size, observation, np.float64)
+            observations = rows.reshape(rows.size)
             factors = np.empty(size * len(like.factor))
             memory = policy.score_memory(theta, accumulator, observation, horizon)
             return observations, factors, np.empty(0), memory, np.empty(2 * size if weighted else 0)
@@ -305,7 +307,8 @@ def _(policy, theta, accumulator, like, observation, horizon):
 
     def new_record(policy, theta, accumulator, like, observation, horizon):
         size = lane_count(like) * horizon
-        observations = np.empty(size * vectors.n_components(observation))
+        rows = vectors.new_rows(size, observation, np.float64)
+        observations = rows.reshape(rows.size)
         factors = np.empty(size * len(like.factor))
         n_sections = horizon * policy.sections_per_step() if at_once else horizon
         marks = np.empty(2 * size if weighted else 0)

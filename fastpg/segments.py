@@ -322,7 +322,7 @@ class Segments:
         Steps after which an episode is truncated.
     seed : int
     dtype : dtype
-        Of what is recorded, but for integers and booleans.
+        Of what is recorded, but for integers, booleans, and observations that are arrays.
     critic : NamedTuple, optional
         A value network.
     threads : int, optional
@@ -362,13 +362,12 @@ class Segments:
             None if critic is None else workspaces(critic, n_chunks, n_rows, like_theta),
             None if critic is None else np.zeros((n_chunks, n_rows * critic.n_inputs), dtype),
         )
-        kind = env.observation_space.dtype
-        whole = not is_neural(policy) and (kind is None or kind.kind in "iu")
+        seen = _recorded_type(env, policy, dtype)
         shown = np.shape(observation)
         steps = n_steps, n_envs
         self.segment = Segment(
-            np.zeros((n_steps + 1, n_envs, *shown), np.int64 if whole else dtype),
-            np.zeros((*steps, *shown), np.int64 if whole else dtype),
+            np.zeros((n_steps + 1, n_envs, *shown), seen),
+            np.zeros((*steps, *shown), seen),
             np.zeros((*steps, width), dtype) if width else np.zeros(steps, np.int64),
             np.zeros(steps, dtype),
             np.zeros(steps, dtype),
@@ -419,6 +418,16 @@ class Segments:
         """Go on from a `state`."""
         self.memory[...], self.numbers[...] = memory, numbers
         self._beginning = False
+
+
+def _recorded_type(env, policy, dtype):
+    """The type that observations are recorded in: an image's own, which networks convert batch by batch."""
+    observation = env.observe(env.reset(trajectory_rng(np.uint64(0), 0)))
+    if isinstance(observation, np.ndarray):
+        return observation.dtype
+    kind = env.observation_space.dtype
+    whole = not is_neural(policy) and (kind is None or kind.kind in "iu")
+    return np.int64 if whole else dtype
 
 
 def _episodes(count, total, squares, length):

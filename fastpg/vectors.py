@@ -119,6 +119,11 @@ def n_components(observation):
     return np.size(observation)
 
 
+def new_rows(n, observation, dtype):
+    """Return memory for n observations, a row each: of an array's own type, else of `dtype`."""
+    return np.empty((n, np.size(observation)), observation.dtype if np.ndim(observation) > 1 else dtype)
+
+
 def store(array, start, x):
     """Write a vector, the elements of an array, or an integer into a long array from `start` on."""
     array[start : start + np.size(x)] = np.ravel(x)
@@ -309,6 +314,13 @@ def _(typing, observation):
         return _count(context, builder, observation, args[0])
 
     return types.intp(observation), codegen
+
+
+@compiled_form(new_rows)
+def _(n, observation, dtype):
+    if isinstance(observation, types.Array):
+        return lambda n, observation, dtype: np.empty((n, observation.size), observation.dtype)
+    return lambda n, observation, dtype: np.empty((n, n_components(observation)), dtype)
 
 
 def _count(context, builder, like, value):

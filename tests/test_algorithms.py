@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from test_array_state import Rooms
 
 import fastpg
 from fastpg.algorithms.learner import Learner
@@ -28,6 +29,12 @@ def pendulum():
     return env, fastpg.GaussianMLP.for_env(env, hidden=(16, 16), initial_log_std=-0.5)
 
 
+@pytest.fixture(scope="module")
+def rooms():
+    """Images, as booleans."""
+    return Rooms(), fastpg.SoftmaxCNN.for_env(Rooms(), filters=3, side=2, hidden=(5,))
+
+
 def begun(env, policy, algorithm=PPO, seed=0, gain=100.0, **settings):
     """A learner that has recorded its first segment, with a policy far from uniform."""
     learner = Learner(env, policy, algorithm, HORIZON, seed, **settings)
@@ -38,6 +45,11 @@ def begun(env, policy, algorithm=PPO, seed=0, gain=100.0, **settings):
     for array in learner._ascent[1:]:
         array[...] = 0
     return learner, theta
+
+
+def seen(env, batch):
+    """The observations of a batch, of which images are recorded as they are and flat."""
+    return batch.observations.reshape(-1, *env.observation_space.shape)
 
 
 def unflattened(policy, batch):
@@ -62,7 +74,7 @@ def test_the_slope_of_ppo_is_the_derivative_of_its_objective(log_ratio, advantag
     assert clipped == (slope == 0.0)
 
 
-@pytest.mark.parametrize("which", ["cartpole", "pendulum"])
+@pytest.mark.parametrize("which", ["cartpole", "pendulum", "rooms"])
 def test_at_ratio_1_the_gradient_of_ppo_is_the_policy_gradient(which, request):
     """With the entropy's and the critic's, from scores and factors in NumPy."""
     env, policy = request.getfixturevalue(which)
@@ -73,18 +85,18 @@ def test_at_ratio_1_the_gradient_of_ppo_is_the_policy_gradient(which, request):
     statistics = learner.ascend(Clipped(0.2), weights, n_rows, 0.0, 0)
     gradient = learner._memories[n_rows].gradients[0]
 
-    observations, actions = batch.observations, unflattened(policy, batch)
+    observations, actions = seen(env, batch), unflattened(policy, batch)
     scores = policy.score(theta, observations, actions)
     entropy = policy.pulled_back(theta, observations, policy.entropy_factor(theta, observations))
     expected = (batch.advantages[:, np.newaxis] * scores + 0.1 * entropy).mean(axis=0)
     np.testing.assert_allclose(gradient[: len(theta)], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
     critic, parameters = learner.critic, learner.initial_state[0]
-    errors = batch.targets - values_of(critic, parameters, observations)
+    errors = batch.targets - values_of(critic, parameters, batch.observations)
     work = critic.workspace(n_rows, parameters)
-    critic.forward(parameters, observations, work)
+    critic.forward(parameters, batch.observations, work)
     expected = np.empty_like(parameters)
-    critic.backward(parameters, observations, work, (0.7 * errors / n_rows)[:, np.newaxis], expected)
+    critic.backward(parameters, batch.observations, work, (0.7 * errors / n_rows)[:, np.newaxis], expected)
     np.testing.assert_allclose(gradient[len(theta) :], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
     assert statistics.kl == pytest.approx(0.0, abs=1e-6) and statistics.clipped == 0.0

@@ -65,11 +65,24 @@ def test_derivatives_are_central_differences(arguments):
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
-@pytest.mark.parametrize("arguments", [SMALL, OF_MINATAR])
-def test_compiled_equals_ordinary_python(arguments):
-    given = problem(arguments, np.float32)
+@pytest.mark.parametrize(
+    ("arguments", "kind"), [(SMALL, np.float32), (SMALL, np.bool_), (OF_MINATAR, np.bool_)]
+)
+def test_compiled_equals_ordinary_python(arguments, kind):
+    """Of images of booleans, too, which are numbers 0 and 1."""
+    network, theta, x, *others = problem(arguments, np.float32)
+    given = network, theta, x.astype(kind) if kind is np.float32 else x > 1.0, *others
     for compiled, other in zip(computed(all_of_it, *given), computed(ordinary, *given), strict=True):
         np.testing.assert_allclose(compiled, other, rtol=0, atol=3e-6 * abs(other).max())
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.int64])
+def test_images_of_any_type_are_their_numbers(kind):
+    network, theta, x, *others = problem(SMALL, np.float64)
+    images = np.maximum(3 * x, 0).astype(kind)
+    expected = computed(ordinary, network, theta, images.astype(np.float64), *others)
+    for found, other in zip(computed(ordinary, network, theta, images, *others), expected, strict=True):
+        np.testing.assert_array_equal(found, other)
 
 
 @pytest.mark.parametrize("room", [37, 40])

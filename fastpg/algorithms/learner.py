@@ -106,7 +106,7 @@ class Learner:
         if largest not in self._memories:
             dtype = self._advantages.dtype
             self._memories[largest] = memory_for(
-                self.policy, self.critic, self.batch.observations.shape[1], largest, dtype
+                self.policy, self.critic, self.batch.observations, largest, dtype
             )
         statistics = np.zeros(len(Statistics._fields))
         arguments = (

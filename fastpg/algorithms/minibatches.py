@@ -39,7 +39,7 @@ _SMALL, _LARGE = 64, 192  # rows of a shard: products are fast (see `fastpg.neur
 class Batch(NamedTuple):
     """What is learnt from: R rows."""
 
-    observations: np.ndarray  # (R, n)
+    observations: np.ndarray  # (R, n), of the networks' type or, if they are images, of their own
     actions: np.ndarray  # (R,) or (R · m,)
     log_probs: np.ndarray  # of the policy that acted
     advantages: np.ndarray
@@ -96,12 +96,12 @@ def shard_size(minibatch: int) -> int:
     return -(-minibatch // n_shards)
 
 
-def memory_for(policy: Any, critic: Any, n_inputs: int, minibatch: int, dtype: Any) -> Memory:
-    """Return memory for minibatches of at most so many rows."""
+def memory_for(policy: Any, critic: Any, observations: np.ndarray, minibatch: int, dtype: Any) -> Memory:
+    """Return memory for minibatches of at most so many of the rows, shape (R, n), that are learnt from."""
     size = shard_size(minibatch)
     n = -(-minibatch // size)
     return Memory(
-        np.zeros((n, size * n_inputs), dtype),
+        np.zeros((n, size * observations.shape[1]), observations.dtype),
         np.zeros((n, size * len(policy.row())), dtype),
         np.zeros((n, size), dtype),
         workspaces(policy, n, size, np.empty(0, dtype)),

@@ -83,7 +83,7 @@ def fit(kind: str, problem: Any, discount: float, whole: bool = False) -> Any:
     if kind == "network" and not is_neural(problem.policy):
         name = type(problem.policy).__name__
         raise ValueError(f"baseline='network': for neural policies, not a {name}; 'value' is linear")
-    batch = problem.pilot()
+    batch = problem.pilot(observed=kind in ("value", "network"))
     alive, to_go = batch.alive, batch.rewards_to_go(discount)
     if whole:
         to_go[:] = to_go[:, :1]

@@ -19,7 +19,8 @@ _MAX_NUMBERS = 2**23  # of a pilot batch, 64 MiB
 class Batch(NamedTuple):
     """Recorded trajectories, T steps the longest; behind the end of each are zeros.
 
-    observations: (N, T, F), F = 1 where the observation is an integer; rewards: (N, T); lengths: (N,).
+    observations: (N, T, F), F = 1 where the observation is an integer, 0 if not observed; rewards: (N, T);
+    lengths: (N,).
     """
 
     observations: np.ndarray
@@ -67,9 +68,12 @@ class Problem(NamedTuple):
             threads=self.threads,
         )
 
-    def pilot(self) -> Batch:
-        """Return a smaller batch, of its own stream: an eighth, but 128 to 1024 as far as memory allows."""
-        width = max(1, observation_length(self.env))
+    def pilot(self, observed: bool) -> Batch:
+        """Return a smaller batch, of its own stream: an eighth, but 128 to 1024 as far as memory allows.
+
+        Observations have no components unless they are to be `observed`.
+        """
+        width = max(1, observation_length(self.env)) if observed else 0
         most = min(_MAX_PILOT, _MAX_NUMBERS // (self.horizon * (width + 1)))
         if most < 2:
             raise ValueError(
@@ -131,7 +135,8 @@ class Recorder(NamedTuple):
     def note(self, totals, trajectory, observation):
         """Record an observation, and the reward before it."""
         step = (trajectory.number & (self.rows - 1)) * self.horizon + trajectory.time
-        vectors.store(totals, step * self.width, observation)
+        if self.width > 1:
+            vectors.store(totals, step * self.width, observation)
         if trajectory.time > 0:
             totals[step * self.width - 1] = trajectory.trace.reward
 

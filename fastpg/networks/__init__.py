@@ -1,7 +1,8 @@
 """Neural networks with hand-derived backpropagation, one file each.
 
 A network is a NamedTuple whose methods work on arrays of a batch, in ordinary Python and in compiled code,
-all of one dtype, which is that of θ, and C-contiguous. With B rows in the batch:
+all of one dtype, which is that of θ, and C-contiguous; x alone may have another (an image's booleans), as it
+is converted. With B rows in the batch:
 
 - ``n_inputs``, ``n_outputs``, ``n_parameters``; ``initial(rng, gain)``; ``parameters(theta)``, named views
 - ``workspace(batch, theta)``: memory for batches of up to that many rows, to be used again and again

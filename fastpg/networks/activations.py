@@ -16,6 +16,11 @@ ACTIVATIONS = ("identity", "relu", "tanh")
 IDENTITY, RELU, TANH = range(3)
 
 
+def converted(x, theta):
+    """Return what goes into a network in the type of its θ."""
+    return x.astype(theta.dtype, copy=False)
+
+
 def activate(z, bias, activation):
     """Replace z, shape (B, n), by ``f(z + bias)``."""
     z += bias
@@ -88,6 +93,13 @@ def _add_columns(total, d, first, last):
     for i in range(first + 1, last):
         for j in range(len(total)):
             total[j] += d[i, j]
+
+
+@compiled_form(converted)
+def _(x, theta):
+    if x.dtype == theta.dtype:
+        return lambda x, theta: x
+    return lambda x, theta: x.astype(theta.dtype)
 
 
 @compiled_form(activate)

@@ -2,8 +2,8 @@ r"""A convolution and its derivative by the kernel: P W and Pᵀ Δ, where the r
 
 A number x_{rkc} of an image is in the patches of pixels (r - u, k - v) alone, u, v < s. So in compiled code
 each number that is not 0 adds its multiple of a piece of the kernel to what these become, or its multiple of
-their Δ to the derivative by that piece. Of a game's image, which is mostly 0, that is a fraction of the work of
-the product of matrices, and no patches are copied, which would take longer than the product.
+their Δ to the derivative by that piece. Of a game's image, which is mostly 0, that is a fraction of the work
+of the product of matrices, and no patches are copied, which would take longer than the product.
 
 Pixels k - s + 1 to k of a row are one after the other, and so are their pieces in a kernel whose columns are
 turned round, shape (C, s, s, F): for each u it is one sum of s · F numbers.
@@ -87,7 +87,7 @@ def _(typing, target, start, source, begin, n, factor):
 
 @inline
 def _turn_round(weight, side, channels, filters, kernel):
-    """Write W, shape (side, side, C, F), into `kernel`, shape (C, side, side, F), its columns turned round."""
+    """Write W, shape (side, side, C, F), into `kernel`, shape (C, side, side, F), columns turned round."""
     at = 0
     for c in range(channels):
         for u in range(side):

@@ -34,6 +34,7 @@ from fastpg.networks.activations import (
     TANH,
     activate,
     add_columns,
+    converted,
     through_activation,
 )
 
@@ -152,7 +153,7 @@ class MLP(NamedTuple):
         """Return the outputs, shape (B, n_outputs), a view into `work`, which also keeps all other layers."""
         batch = len(x)
         place = at = 0
-        below = x
+        below = converted(x, theta)
         for k in range(1, len(self.sizes)):
             n, m = self.sizes[k - 1], self.sizes[k]
             weight = theta[at : at + n * m].reshape((m, n))
@@ -196,7 +197,7 @@ class MLP(NamedTuple):
         layers, derivatives, _ = work
         batch = len(x)
         at = place = 0
-        below = x
+        below = converted(x, gradient)
         for k in range(1, len(self.sizes)):
             n, m = self.sizes[k - 1], self.sizes[k]
             d = derivatives[place : place + batch * m].reshape((batch, m))
@@ -219,7 +220,7 @@ class MLP(NamedTuple):
         layers, derivatives, more = work
         batch = len(x)
         place = at = 0
-        below = x
+        below = converted(x, theta)
         d_below = d_x
         half = len(more) // 2
         for k in range(1, len(self.sizes)):
