@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from fastpg.envs.minatar import image_space, performed_action
+from fastpg.envs.minatar import image_space, performed_action, picture_of
 
 from fastpg.dispatch import inline
 from fastpg.random import uniform
@@ -13,6 +13,7 @@ LANES = SIZE - 2  # the rows on which things move: all but the first and the las
 NOBODY = -1  # the column of a lane that is empty
 LEFT, UP, RIGHT, DOWN = 1, 2, 3, 4
 PLAYER, ENEMY, TRAIL, GOLD = 0, 1, 2, 3  # channels
+_COLOURS = (TRAIL, (70, 70, 90)), (ENEMY, (200, 80, 60)), (GOLD, (240, 200, 70)), (PLAYER, (90, 160, 230))
 
 
 class State(NamedTuple):
@@ -100,6 +101,10 @@ class Asterix(NamedTuple):
                 if 0 <= behind < SIZE:
                     image[lane + 1, behind, TRAIL] = True
         return image
+
+    def picture(self, state):
+        """Return a picture of the state, for recordings: uint8, shape (240, 240, 3)."""
+        return picture_of(self.observe(state), _COLOURS)
 
     def step(self, state, action, rng):
         """Return the next state, the reward, and whether an enemy was met.

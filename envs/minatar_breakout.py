@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from fastpg.envs.minatar import image_space, performed_action
+from fastpg.envs.minatar import image_space, performed_action, picture_of
 
 from fastpg.dispatch import inline
 from fastpg.random import integer
@@ -12,6 +12,7 @@ SIZE = 10
 BRICK_ROWS = 3
 LEFT, RIGHT = 1, 3  # as in the full action set
 PADDLE, BALL, TRAIL, BRICK = 0, 1, 2, 3  # channels
+_COLOURS = (BRICK, (200, 80, 60)), (TRAIL, (70, 70, 90)), (PADDLE, (90, 160, 230)), (BALL, (255, 255, 255))
 
 
 class State(NamedTuple):
@@ -85,6 +86,10 @@ class Breakout(NamedTuple):
             for j in range(SIZE):
                 image[i + 1, j, BRICK] = state.bricks[i, j]
         return image
+
+    def picture(self, state):
+        """Return a picture of the state, for recordings: uint8, shape (240, 240, 3)."""
+        return picture_of(self.observe(state), _COLOURS)
 
     def step(self, state, action, rng):
         """Return the next state, the reward, and whether the ball fell; draw 0: whether the action sticks."""

@@ -236,6 +236,8 @@ def train(
 
     Without options, with settings that are known to work in the environment.
     """
+    from fastpg.interop.gymnasium import is_drawn
+
     with _plain_errors():
         settings: dict[str, Any]
         if resume is not None:
@@ -282,7 +284,7 @@ def train(
         steps_before = int(before.history["n_steps"][-1]) if finished else 0
         started = time.perf_counter()
         try:
-            with _training_progress(finished + updates) as progress:
+            with _training_progress(finished + updates, steps_before) as progress:
                 run = fastpg.train(environment, chosen, progress=progress, **settings)
         except (Exception, KeyboardInterrupt) as stop:
             if not hasattr(stop, "run"):  # refused before it began
@@ -298,7 +300,7 @@ def train(
         console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")
         _evaluate(run, episodes, seed, horizon, deterministic=False)
     directory, gif = shlex.quote(str(out)), shlex.quote(str(out / "episode.gif"))
-    if hasattr(type(run.env), "gymnasium_twin"):
+    if is_drawn(run.env):
         console.print(f"watch it: fastpg evaluate {directory} --render {gif}", markup=False)
 
 
@@ -312,7 +314,7 @@ def evaluate(
         Path | None, typer.Option(help="Record one more episode to this .gif or .mp4.", show_default="none")
     ] = None,
 ) -> None:
-    """Play a trained policy in Gymnasium's own environment, and record it with its renderer."""
+    """Play a trained policy in Gymnasium's own environment, or fastpg's where it has none, and record it."""
     from fastpg.interop.gymnasium import check_recording, record
 
     with _plain_errors():
@@ -323,7 +325,10 @@ def evaluate(
         if render is not None:
             with console.status("recording an episode"):
                 total = record(
-                    loaded.env, loaded.policy, loaded.theta, render, seed=seed, deterministic=deterministic
+                    *(loaded.env, loaded.policy, loaded.theta, render),
+                    seed=seed,
+                    deterministic=deterministic,
+                    horizon=loaded.horizon,
                 )
             console.print(f"recorded an episode of return {total:g} in [bold]{escape(str(render))}[/bold]")
 
@@ -688,25 +693,31 @@ def _interrupts():
 
 
 @contextmanager
-def _training_progress(updates: int):
-    """A progress bar over updates; yields the callback for `fastpg.train`, whose first call starts it."""
+def _training_progress(updates: int, steps: int):
+    """A progress bar over updates, and environment steps from `steps` on.
+
+    Yields the callback for `fastpg.train`, whose first call starts it.
+    """
     bar = Progress(
-        TextColumn("{task.completed}/{task.total} updates"),
+        TextColumn("{task.completed}/{task.total} updates, {task.fields[steps]} steps"),
         BarColumn(),
         TextColumn("return {task.fields[mean_return]}"),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         console=console,
     )
-    task = bar.add_task("", total=updates, mean_return="–", speed="")
+    task = bar.add_task("", total=updates, mean_return="–", speed="", steps=_amount(steps))
 
     def progress(update, estimate):
+        nonlocal steps
         raise_lost_interrupt()
         if not bar.live.is_started:
             threading.Thread(target=_import_matplotlib, daemon=True).start()
             bar.start()
-        speed = f"{estimate.n_steps / estimate.seconds / 1e6:.1f} M steps/s"
-        bar.update(task, completed=update + 1, mean_return=_with_error(estimate), speed=speed)
+        steps += estimate.n_steps
+        speed = f"{_amount(estimate.n_steps / estimate.seconds)} steps/s"
+        told = {"mean_return": _with_error(estimate), "steps": _amount(steps), "speed": speed}
+        bar.update(task, completed=update + 1, **told)
 
     with _compile_notice(), _interrupts() as raise_lost_interrupt:
         try:
@@ -721,6 +732,11 @@ def _import_matplotlib():
     with suppress(ImportError):
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
+
+
+def _amount(n: float) -> str:
+    """A number of steps in millions or thousands."""
+    return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.1f} k"
 
 
 def _keep(run, out):

@@ -10,6 +10,7 @@ import pytest
 import fastpg
 from fastpg.interop import gymnasium as interop
 from fastpg.interop.gymnasium import play, record
+from fastpg.random import seed_key, trajectory_rng
 
 
 def test_returns_agree_with_the_engine(env, policy, theta):
@@ -48,6 +49,22 @@ def test_recording(env, policy, tmp_path):
     assert total == 9 or 8 <= total <= 11
     assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF8")
     assert [path.name for path in tmp_path.iterdir()] == ["episode.gif"]
+
+
+def test_an_environment_that_draws_itself_is_recorded_as_it_draws(tmp_path, monkeypatch):
+    """One picture a step, until the horizon, as there are 15 a second."""
+    kept = {}
+    monkeypatch.setattr(interop, "_write", lambda frames, fps, path: kept.update(frames=frames, fps=fps))
+    env = fastpg.make("MinAtar/Asterix")
+    policy = fastpg.policy_for(env)
+    total = record(env, policy, policy.initial(), tmp_path / "episode.gif", seed=3, horizon=12)
+    assert total == int(total) >= 0 and kept["fps"] == 15 and 2 <= len(kept["frames"]) <= 13
+    start = env.reset(trajectory_rng(seed_key(0), 0))
+    np.testing.assert_array_equal(kept["frames"][0], env.picture(start))
+    assert interop.is_drawn(env) and not interop.is_drawn(fastpg.make("Chain-v0"))
+    with pytest.raises(ValueError, match=r"Chain has no gymnasium_twin\(\) and no picture\(\)"):
+        chain = fastpg.make("Chain-v0")
+        record(chain, fastpg.policy_for(chain), fastpg.policy_for(chain).initial(), tmp_path / "a.gif")
 
 
 def test_bad_recordings_are_refused(env, policy, tmp_path, monkeypatch):

@@ -113,6 +113,22 @@ def test_whole_episodes_are_the_packages(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_picture_shows_every_square_in_the_colour_of_what_is_there(name):
+    env = GAMES[name]()
+    columns, _ = random_states(name, 20, seed=6)
+    for state in zip(*columns.values(), strict=True):
+        state = type_of(env)(*state)
+        picture, image = env.picture(state), env.observe(state)
+        assert (picture.shape, picture.dtype) == ((240, 240, 3), np.uint8)
+        squares = picture.reshape(10, 24, 10, 24, 3)
+        assert (squares == squares[:, :1, :, :1]).all()
+        colours = squares[:, 0, :, 0]
+        np.testing.assert_array_equal(colours.any(axis=2), image.any(axis=2))
+        kinds = {tuple(colour) for colour in colours[image.sum(axis=2) == 1]}
+        assert len(kinds) == image[image.sum(axis=2) == 1].any(axis=0).sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_minimal_set_is_the_full_one_without_what_does_nothing(name):
     env, full = GAMES[name](), GAMES[name](use_minimal_action_set=False)
     minimal = [0, 1, 3] if name == "breakout" else [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""Playing a policy in Gymnasium's own environment, and recording it."""
+"""Playing a policy in Gymnasium's own environment, and recording it there, or where pictures are drawn."""
 
 import os
 import tempfile
@@ -12,6 +12,7 @@ import numpy as np
 
 from fastpg.arguments import check_integer, check_policy, check_theta
 from fastpg.evaluation import Evaluation
+from fastpg.interop.vector import Env
 
 
 def play(
@@ -64,20 +65,35 @@ def record(
     *,
     seed: int = 0,
     deterministic: bool = False,
+    horizon: int | None = None,
 ) -> float:
-    """Record one episode with Gymnasium's renderer to a .gif or .mp4 file, and return its return.
+    """Record one episode to a .gif or .mp4 file, and return its return.
+
+    Gymnasium's renderer draws its own environment; where it has none, one of fastpg's with a method
+    ``picture(state)``, which returns a picture as Gymnasium has them, uint8, shape (height, width, 3).
+
+    Parameters
+    ----------
+    env, policy, theta, seed, deterministic
+        As for `play`.
+    path : path
+    horizon : int, optional
+        Steps after which the recording ends; the environment's unless given.
 
     Raises
     ------
     ValueError
-        If the file is neither, or its directory does not exist or cannot be written.
+        If the file is neither, its directory does not exist or cannot be written, or nobody draws the
+        environment.
     """
     target = check_recording(path)
     check_policy(policy, env)
     theta = check_theta(policy, theta)
     generator, (reset_seed,) = _random(seed, 1)
-    every = 2 if target.suffix == ".gif" else 1  # a GIF of 50 a second is large, and many viewers balk
-    with _no_display(), closing(_twin(env, render_mode="rgb_array")) as game:
+    with _no_display(), closing(_drawn(env)) as game:
+        fps = game.metadata["render_fps"]
+        # A GIF of 50 a second is large, and many viewers balk.
+        every = 2 if target.suffix == ".gif" and fps > _GIF_PICTURES_A_SECOND else 1
         observation, _ = game.reset(seed=reset_seed)
         frames, total, steps, over = [game.render()], 0.0, 0, False
         while not over:
@@ -87,10 +103,14 @@ def record(
             steps += 1
             if steps % every == 0:
                 frames.append(game.render())
-            over = terminated or truncated
-        fps = game.metadata["render_fps"] / every
-    _write(frames, fps, target)
+            over = terminated or truncated or steps == horizon
+    _write(frames, fps / every, target)
     return total
+
+
+def is_drawn(env: Any) -> bool:
+    """Return whether an episode of an environment can be recorded."""
+    return hasattr(type(env), "gymnasium_twin") or hasattr(type(env), "picture")
 
 
 def check_recording(path: str | os.PathLike) -> Path:
@@ -127,10 +147,22 @@ def _no_display() -> Iterator[None]:
             del os.environ["SDL_VIDEODRIVER"]
 
 
-def _twin(env, render_mode=None):
+_GIF_PICTURES_A_SECOND = 25
+
+
+def _drawn(env):
+    """Gymnasium's environment, or fastpg's where it has none."""
+    if hasattr(type(env), "gymnasium_twin"):
+        return env.gymnasium_twin("rgb_array")
+    if not is_drawn(env):
+        raise ValueError(f"env: {type(env).__name__} has no gymnasium_twin() and no picture(), which draw it")
+    return Env(env, render_mode="rgb_array")
+
+
+def _twin(env):
     if not hasattr(type(env), "gymnasium_twin"):
         raise ValueError(f"env: {type(env).__name__} has no gymnasium_twin(), so Gymnasium cannot play it")
-    return env.gymnasium_twin(render_mode)
+    return env.gymnasium_twin(None)
 
 
 def _actions(policy, theta, observations, generator, deterministic):

@@ -52,7 +52,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     threads : int, optional
         All that Numba is set to use unless given; few environments use fewer. Results do not depend on it.
     render_mode : "rgb_array", optional
-        `render` then returns Gymnasium's picture of each environment.
+        `render` then returns a picture of each environment, its own (``env.picture``) or Gymnasium's.
 
     ``reset(seed=s)`` gives environment i in its episode e random numbers of its own, a function of (s, i,
     e): in the first episode those of trajectory i of `fastpg.policy_gradient` under seed s. A list of
@@ -169,7 +169,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         return self._observed(observations), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return a picture of each environment, by Gymnasium's renderer."""
+        """Return a picture of each environment."""
         if self.render_mode is None:
             gymnasium.logger.warn("render: this environment was made without a render_mode")
             return None
@@ -183,6 +183,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
             self._twin = None
 
     def _draw(self, state):
+        if hasattr(type(self.env), "picture"):
+            return self.env.picture(state)
         if self._twin is None:
             self._twin = self.env.gymnasium_twin(self.render_mode)
             self._twin.reset()
@@ -254,7 +256,8 @@ class Env(gymnasium.Env):
     env : NamedTuple
         An environment, from `fastpg.make` or of your own class.
     render_mode : str, optional
-        One that Gymnasium's own environment has ("rgb_array", "human", ...), which draws.
+        One that Gymnasium's own environment has ("rgb_array", "human", ...), which draws; "rgb_array" where
+        the environment draws itself: ``env.picture(state)``.
     time_limit : bool
         Truncate at the environment's horizon; `gymnasium.make` does it itself.
 
@@ -310,7 +313,7 @@ class Env(gymnasium.Env):
         return self._single(observations), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:
-        """Return what Gymnasium's renderer makes of the state."""
+        """Return the environment's picture of the state, or what Gymnasium's renderer makes of it."""
         if self.render_mode is None:
             gymnasium.logger.warn("render: this environment was made without a render_mode")
             return None
@@ -381,8 +384,13 @@ def _autoreset_mode(mode):
         raise ValueError(f"autoreset_mode={mode!r}: must be one of {allowed}") from None
 
 
+_PICTURES_A_SECOND = 15  # of an environment that draws itself
+
+
 def _metadata(env, modes):
-    """What Gymnasium's own environment says of its rendering, as far as fastpg can do it."""
+    """What Gymnasium's own environment says of its rendering, as far as fastpg can do it, or of pictures."""
+    if hasattr(type(env), "picture"):
+        return {"render_modes": ["rgb_array"], "render_fps": _PICTURES_A_SECOND}
     gymnasium_id = getattr(type(env), "gymnasium_id", None)
     if gymnasium_id not in gymnasium.registry or not hasattr(type(env), "render_state"):
         return {"render_modes": []}
@@ -396,8 +404,8 @@ def _metadata(env, modes):
 def _render_mode(env, mode, modes):
     if mode is not None and mode not in modes:
         raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has {list(modes) or 'none'}")
-    if mode is not None and not hasattr(type(env), "render_state"):
-        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has no render_state() to draw it")
+    if mode is not None and not any(hasattr(type(env), name) for name in ("picture", "render_state")):
+        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has no picture() and no render_state()")
     return mode
 
 
