@@ -56,6 +56,20 @@ def test_segments_hold_images_of_their_own_type(rooms):
     np.testing.assert_allclose(rolled.values.ravel(), values[:, 0], rtol=0, atol=1e-5)
 
 
+def test_any_number_of_threads_gives_the_same_bits(rooms):
+    """The gradient of whole trajectories, and parameters after two updates of PPO."""
+    env, policy, theta = rooms
+    ppo = fastpg.PPO(n_envs=48, n_steps=10, epochs=2, minibatch=200)
+    gradients, runs = [], []
+    for threads in (1, 2):
+        estimate = fastpg.policy_gradient(env, policy, theta, n_trajectories=600, seed=1, threads=threads)
+        gradients.append(estimate.gradient)
+        runs.append(fastpg.train(env, policy, algorithm=ppo, n_updates=2, seed=1, threads=threads).theta)
+    np.testing.assert_array_equal(*gradients)
+    np.testing.assert_array_equal(*runs)
+    assert (runs[0] != policy.initial(1)).any()
+
+
 @plain_kernel
 def rows_for(image, numbers):
     return vectors.new_rows(3, image, np.float64), vectors.new_rows(3, numbers, np.float64)
