@@ -12,7 +12,7 @@ from fastpg.dispatch import compiled_form
 from fastpg.features import Constant, check_features
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_features import GaussianFeatures
-from fastpg.policies.spaces import check_observations, check_real_actions
+from fastpg.policies.spaces import box_shape, check_observations, check_real_actions
 
 
 class GaussianLinear(NamedTuple):
@@ -64,13 +64,9 @@ class GaussianLinear(NamedTuple):
             Unless observations and actions are one-dimensional Boxes, and `log_std` one of the above, if the
             sizes or bounds of `features` do not fit them, or if `dtype` is something else.
         """
-        from gymnasium.spaces import Box
-
         bits = check_dtype(dtype)
-        for what, space in (("observation", env.observation_space), ("action", env.action_space)):
-            if not (isinstance(space, Box) and len(space.shape) == 1):
-                raise ValueError(f"env: GaussianLinear needs a one-dimensional Box {what}, not {space}")
-        f, m = env.observation_space.shape[0], env.action_space.shape[0]
+        (f,) = box_shape("GaussianLinear", "observation", env.observation_space)
+        (m,) = box_shape("GaussianLinear", "action", env.action_space)
         if features is not None:
             check_features(features)
             if bits != 64:

@@ -12,7 +12,7 @@ from fastpg.networks.scaled import scaled
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_linear import fixed_log_std
 from fastpg.policies.neural import Neural
-from fastpg.policies.spaces import check_observations, check_real_actions
+from fastpg.policies.spaces import box_shape, check_observations, check_real_actions
 
 
 class _Gaussian(NamedTuple):
@@ -66,12 +66,8 @@ class GaussianMLP(Neural, _Gaussian):
         TypeError, ValueError
             Unless observations and actions are one-dimensional Boxes, or if another argument is not allowed.
         """
-        from gymnasium.spaces import Box
-
-        for what, space in (("observation", env.observation_space), ("action", env.action_space)):
-            if not (isinstance(space, Box) and len(space.shape) == 1):
-                raise ValueError(f"env: GaussianMLP needs a one-dimensional Box {what}, not {space}")
-        n, m = env.observation_space.shape[0], env.action_space.shape[0]
+        (n,) = box_shape("GaussianMLP", "observation", env.observation_space)
+        (m,) = box_shape("GaussianMLP", "action", env.action_space)
         kinds = {"learned": LEARNED, "state-dependent": STATE_DEPENDENT}
         kind = kinds.get(log_std, FIXED) if isinstance(log_std, str) else FIXED
         start = fixed_log_std(log_std) if kind == FIXED else check_number("initial_log_std", initial_log_std)

@@ -5,7 +5,7 @@ import numpy as np
 from fastpg.environment import observation_shape
 from fastpg.networks.cnn import CNN
 from fastpg.policies.softmax_mlp import SoftmaxNetwork
-from fastpg.policies.spaces import check_discrete_actions
+from fastpg.policies.spaces import action_numbers, box_shape, check_discrete_actions
 
 
 class SoftmaxCNN(SoftmaxNetwork):
@@ -35,16 +35,9 @@ class SoftmaxCNN(SoftmaxNetwork):
             Unless observations are a three-dimensional Box and actions Discrete, or if another argument is
             not allowed.
         """
-        from gymnasium.spaces import Box, Discrete
-
-        observations, actions = env.observation_space, env.action_space
-        if not (isinstance(observations, Box) and len(observations.shape) == 3):
-            raise ValueError(f"env: SoftmaxCNN needs a three-dimensional Box observation, not {observations}")
-        if not isinstance(actions, Discrete):
-            raise ValueError(f"env: SoftmaxCNN needs Discrete actions, not {actions}")
-        first, n = int(actions.start), int(actions.n)
-        network = CNN.of(observations.shape, n, filters, side, hidden, dtype)
-        return cls(network, tuple(range(first, first + n)))
+        shape = box_shape("SoftmaxCNN", "observation", env.observation_space, 3)
+        actions = action_numbers("SoftmaxCNN", env.action_space)
+        return cls(CNN.of(shape, len(actions), filters, side, hidden, dtype), actions)
 
     def check_environment(self, env) -> None:
         """Raise ValueError unless observations and actions of `env` are those of this policy."""

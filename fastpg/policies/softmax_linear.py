@@ -8,7 +8,7 @@ from fastpg import vectors
 from fastpg.arguments import check_dtype
 from fastpg.features import check_features
 from fastpg.policies.softmax_features import SoftmaxFeatures
-from fastpg.policies.spaces import check_discrete_actions, check_observations
+from fastpg.policies.spaces import action_numbers, box_shape, check_discrete_actions, check_observations
 from fastpg.random import categorical
 
 
@@ -52,23 +52,15 @@ class SoftmaxLinear(NamedTuple):
             Unless observations are a one-dimensional Box and actions are Discrete, if the sizes or bounds of
             `features` do not fit them, or if `dtype` is something else.
         """
-        from gymnasium.spaces import Box, Discrete
-
         bits = check_dtype(dtype)
-        observations, actions = env.observation_space, env.action_space
-        if not (isinstance(observations, Box) and len(observations.shape) == 1):
-            raise ValueError(
-                f"env: SoftmaxLinear needs a one-dimensional Box observation, not {observations}"
-            )
-        if not isinstance(actions, Discrete):
-            raise ValueError(f"env: SoftmaxLinear needs Discrete actions, not {actions}")
+        (n,) = box_shape("SoftmaxLinear", "observation", env.observation_space)
+        actions = action_numbers("SoftmaxLinear", env.action_space)
         if features is not None:
             check_features(features)
-            first = int(actions.start)
             if bits != 64:
                 raise ValueError(f"dtype={dtype!r}: with features the lanes have float64")
-            return SoftmaxFeatures(features.for_env(env), tuple(range(first, first + int(actions.n))))
-        return cls(observations.shape[0], int(actions.n), int(actions.start), bits)
+            return SoftmaxFeatures(features.for_env(env), actions)
+        return cls(n, len(actions), actions[0], bits)
 
     @property
     def dtype(self) -> np.dtype:

@@ -8,7 +8,7 @@ from fastpg import vectors
 from fastpg.networks.mlp import MLP, check_hidden
 from fastpg.networks.scaled import scaled
 from fastpg.policies.neural import Neural
-from fastpg.policies.spaces import check_discrete_actions, check_observations
+from fastpg.policies.spaces import action_numbers, box_shape, check_discrete_actions, check_observations
 from fastpg.random import categorical
 
 
@@ -124,13 +124,7 @@ class SoftmaxMLP(SoftmaxNetwork):
             Unless observations are a one-dimensional Box and actions are Discrete, or if another argument is
             not allowed.
         """
-        from gymnasium.spaces import Box, Discrete
-
-        observations, actions = env.observation_space, env.action_space
-        if not (isinstance(observations, Box) and len(observations.shape) == 1):
-            raise ValueError(f"env: SoftmaxMLP needs a one-dimensional Box observation, not {observations}")
-        if not isinstance(actions, Discrete):
-            raise ValueError(f"env: SoftmaxMLP needs Discrete actions, not {actions}")
-        first, n = int(actions.start), int(actions.n)
-        network = MLP.of((observations.shape[0], *check_hidden(hidden), n), activation, dtype)
-        return cls(scaled(network, env, scaling), tuple(range(first, first + n)))
+        (n,) = box_shape("SoftmaxMLP", "observation", env.observation_space)
+        actions = action_numbers("SoftmaxMLP", env.action_space)
+        network = MLP.of((n, *check_hidden(hidden), len(actions)), activation, dtype)
+        return cls(scaled(network, env, scaling), actions)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastpg import vectors
 from fastpg.dispatch import compiled_form
+from fastpg.policies.spaces import action_numbers
 from fastpg.random import categorical
 
 _LEAST = 1e-300  # probability whose logarithm is taken
@@ -43,18 +44,16 @@ class SoftmaxTabular(NamedTuple):
         """
         from gymnasium.spaces import Discrete, Tuple
 
-        observations, actions = env.observation_space, env.action_space
-        if not isinstance(actions, Discrete):
-            raise ValueError(f"env: SoftmaxTabular needs Discrete actions, not {actions}")
-        zeros = (0.0,) * int(actions.n)
+        observations, actions = env.observation_space, action_numbers("SoftmaxTabular", env.action_space)
+        zeros = (0.0,) * len(actions)
         if isinstance(observations, Discrete):
-            return cls((int(observations.n),), zeros, int(observations.start), int(actions.start))
+            return cls((int(observations.n),), zeros, int(observations.start), actions[0])
         if (
             isinstance(observations, Tuple)
             and len(observations.spaces) > 1
             and all(isinstance(part, Discrete) and part.start == 0 for part in observations.spaces)
         ):
-            return cls(tuple(int(part.n) for part in observations.spaces), zeros, 0, int(actions.start))
+            return cls(tuple(int(part.n) for part in observations.spaces), zeros, 0, actions[0])
         raise ValueError(f"env: SoftmaxTabular needs Discrete observations, not {observations}")
 
     def check_environment(self, env) -> None:

@@ -1,8 +1,27 @@
-"""Whether a policy is one for an environment's spaces."""
+"""What policies need of an environment's spaces, and whether a policy is one for them."""
 
 from typing import Any
 
 from fastpg.environment import observation_shape
+
+
+def box_shape(name: str, what: str, space: Any, n_axes: int = 1) -> tuple[int, ...]:
+    """Return the shape of a Box with that many axes, or raise ValueError for the policy of that name."""
+    from gymnasium.spaces import Box
+
+    if not (isinstance(space, Box) and len(space.shape) == n_axes):
+        axes = {1: "one", 3: "three"}[n_axes]
+        raise ValueError(f"env: {name} needs a {axes}-dimensional Box {what}, not {space}")
+    return space.shape
+
+
+def action_numbers(name: str, space: Any) -> tuple[int, ...]:
+    """Return the numbers of Discrete actions, or raise ValueError for the policy of that name."""
+    from gymnasium.spaces import Discrete
+
+    if not isinstance(space, Discrete):
+        raise ValueError(f"env: {name} needs Discrete actions, not {space}")
+    return tuple(range(int(space.start), int(space.start) + int(space.n)))
 
 
 def check_discrete_actions(policy: Any, env: Any) -> None:
