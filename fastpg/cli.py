@@ -1,17 +1,12 @@
 """The command line: train, evaluate, gradient, compare, bench, envs."""
 
 import atexit
-import enum
 import gc
 import inspect
-import logging
 import shlex
-import signal
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +17,40 @@ from fastpg.algorithms.checks import is_algorithm
 from fastpg.arguments import MAX_TRAJECTORIES, check_integer, check_threads
 from fastpg.defaults import settings_for
 from fastpg.environment import parameters_of
-from fastpg.optimizers import NaturalGradient, learning_rate_at
+from fastpg.options import (
+    Algorithm,
+    Baseline,
+    Estimator,
+    Optimizer,
+    Policy,
+    Precision,
+    algorithm_from,
+    environment_from,
+    estimator_from,
+    optimizer_from,
+    policy_from,
+    refuse_with_algorithm,
+    refuse_with_resume,
+)
 from fastpg.policies import with_dtype
 from fastpg.runs import check_output, has_default_parameters, id_of
-from fastpg.scores import is_neural
 from fastpg.training import default_optimizer
 
 try:
     import typer
-    from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
     from rich.table import Table
+
+    from fastpg.terminal import (
+        compile_notice,
+        console,
+        errors,
+        interrupts,
+        plain_errors,
+        training_progress,
+        with_error,
+    )
 except ImportError as error:
     sys.exit(
         f"the command line needs the extra 'cli' ({error}): pip install -e '.[cli]' in fastpg's checkout"
@@ -44,8 +61,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_version(asked: bool) -> None:
@@ -62,68 +77,6 @@ def _main(
 ) -> None:
     """Policy gradients on a CPU, fast and right."""
 
-
-class Optimizer(str, enum.Enum):
-    """How θ follows the gradient."""
-
-    adam = "adam"
-    momentum = "momentum"
-    sgd = "sgd"
-    natural = "natural"
-
-
-class Policy(str, enum.Enum):
-    """What policy is trained."""
-
-    linear = "linear"  # or tabular: the simplest one
-    mlp = "mlp"
-
-
-class Precision(str, enum.Enum):
-    """Of numbers."""
-
-    float32 = "float32"
-    float64 = "float64"
-
-
-class Estimator(str, enum.Enum):
-    """How the gradient is estimated."""
-
-    reinforce = "reinforce"
-    gpomdp = "gpomdp"
-    reward_to_go = "reward-to-go"
-
-
-class Baseline(str, enum.Enum):
-    """What is subtracted from the return."""
-
-    none = "none"
-    mean = "mean"
-    optimal = "optimal"
-    time = "time"
-    value = "value"
-    network = "network"  # of neural policies
-
-
-class Algorithm(str, enum.Enum):
-    """What trains a neural policy and its critic."""
-
-    ppo = "ppo"
-    a2c = "a2c"
-    trpo = "trpo"
-
-
-_OPTIMIZERS = {
-    Optimizer.adam: fastpg.Adam,
-    Optimizer.momentum: fastpg.Momentum,
-    Optimizer.sgd: fastpg.SGD,
-    Optimizer.natural: NaturalGradient,
-}
-_ESTIMATORS = {
-    Estimator.reinforce: fastpg.REINFORCE,
-    Estimator.gpomdp: fastpg.GPOMDP,
-    Estimator.reward_to_go: fastpg.RewardToGo,
-}
 
 _KNOWN = "the environment's"
 
@@ -238,10 +191,10 @@ def train(
     """
     from fastpg.interop.gymnasium import is_drawn
 
-    with _plain_errors():
+    with plain_errors():
         settings: dict[str, Any]
         if resume is not None:
-            _refuse_with_resume(context)
+            refuse_with_resume(context)
             before = fastpg.load(resume)
             environment, chosen, seed, horizon = before.env, before.policy, before.seed, before.horizon
             settings = {"resume": before}
@@ -252,25 +205,25 @@ def train(
         elif env is None:
             raise ValueError("ENV: must be given, or --resume RUN; `fastpg envs` lists the environments")
         else:
-            environment = _make(env, param)
+            environment = environment_from(env, param)
             known = settings_for(environment, None if algorithm is None else algorithm.value)
-            chosen = _policy(environment, known.policy, policy, hidden)
+            chosen = policy_from(environment, known.policy, policy, hidden)
             chosen = chosen if dtype is None else with_dtype(chosen, dtype.value)
             if policy is Policy.mlp and algorithm is None:  # what is known is known of another policy
                 known = known._replace(estimator=None, optimizer=default_optimizer(chosen))
             updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
             rates = learning_rate, final_learning_rate, updates
         if resume is None and algorithm is not None:
-            _refuse_with_algorithm(context)
-            settings = {"algorithm": _algorithm(known.algorithm, discount, entropy, *rates)}
+            refuse_with_algorithm(context)
+            settings = {"algorithm": algorithm_from(known.algorithm, discount, entropy, *rates)}
         elif resume is None:
             trajectories = next(n for n in (trajectories, known.n_trajectories, 1000) if n is not None)
             settings = {
-                "estimator": _estimator(
+                "estimator": estimator_from(
                     known.estimator, estimator, trajectories, baseline, discount, entropy
                 ),
                 "n_trajectories": trajectories,
-                "optimizer": _optimizer(known.optimizer, optimizer, *rates, kl, damping),
+                "optimizer": optimizer_from(known.optimizer, optimizer, *rates, kl, damping),
             }
         if resume is None:
             horizon = known.horizon if horizon is None else horizon
@@ -284,7 +237,7 @@ def train(
         steps_before = int(before.history["n_steps"][-1]) if finished else 0
         started = time.perf_counter()
         try:
-            with _training_progress(finished + updates, steps_before) as progress:
+            with training_progress(finished + updates, steps_before) as progress:
                 run = fastpg.train(environment, chosen, progress=progress, **settings)
         except (Exception, KeyboardInterrupt) as stop:
             if not hasattr(stop, "run"):  # refused before it began
@@ -317,7 +270,7 @@ def evaluate(
     """Play a trained policy in Gymnasium's own environment, or fastpg's where it has none, and record it."""
     from fastpg.interop.gymnasium import check_recording, record
 
-    with _plain_errors():
+    with plain_errors():
         loaded = fastpg.load(run)
         if render is not None:
             check_recording(render)
@@ -352,9 +305,9 @@ def gradient(
     param: Parameters = None,
 ) -> None:
     """Estimate the policy gradient, with its standard errors and the throughput."""
-    with _plain_errors():
+    with plain_errors():
         check_integer("n_trajectories", trajectories, 1, MAX_TRAJECTORIES)
-        environment = _make(env, param)
+        environment = environment_from(env, param)
         if run is None:
             policy = fastpg.policy_for(environment)
             theta = policy.initial()
@@ -372,7 +325,7 @@ def gradient(
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
         estimator = fastpg.REINFORCE(baseline.value)
         estimator.check(trajectories)
-        with _compile_notice(), _interrupts() as raise_lost_interrupt:
+        with compile_notice(), interrupts() as raise_lost_interrupt:
             fastpg.policy_gradient(environment, policy, theta, estimator, n_trajectories=2, **options)
             raise_lost_interrupt()
         bar = Progress("estimating", BarColumn(), TimeRemainingColumn(), console=console, transient=True)
@@ -401,7 +354,7 @@ def compare(
     from fastpg.comparison import grouped
     from fastpg.plots import comparison, save
 
-    with _plain_errors():
+    with plain_errors():
         groups = grouped(runs)
         save(comparison(groups), out)
     table = Table("runs", "seeds", "mean return", "environment steps", "seconds")
@@ -439,11 +392,11 @@ def bench(
     def measured(timer):
         return f"{median(timer() for _ in range(3)):.3g}"
 
-    with _plain_errors(), _compile_notice():
+    with plain_errors(), compile_notice():
         cores = check_threads(threads) or numba.get_num_threads()
         rates = Table("environment", "policy", "gradient", "stepping", title="million steps a second")
         for id in ids or _BENCHMARKED:
-            environment = _make(id, None)
+            environment = environment_from(id, None)
             policy = fastpg.policy_for(environment)
             with console.status(id):
                 gradient = gradient_timer(environment, policy, policy.initial(), seconds, threads=cores)
@@ -509,236 +462,6 @@ def _parameter(item) -> str:
     return f"{name}={text}" if len(text) <= 30 else f"{name}=…"
 
 
-@contextmanager
-def _plain_errors():
-    """Errors at the border as one line and exit code 2, Ctrl-C as exit code 130."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        errors.print(f"error: {error}")
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        raise typer.Exit(130) from None
-
-
-def _refuse_with_resume(context):
-    """Raise ValueError if a setting is given that the run to go on with has already."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in _OWN_OF_RESUME and source is not None and source.name == "COMMANDLINE":
-            option = "ENV" if name == "env" else f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: must not be given with --resume, which goes on as the run began")
-
-
-def _refuse_with_algorithm(context):
-    """Raise ValueError if an option is given that an algorithm has something in place of."""
-    for name in ("trajectories", "estimator", "baseline", "optimizer", "kl", "damping"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name}: must not be given with --algorithm, which has settings of its own")
-
-
-def _algorithm(known, discount, entropy, learning_rate, final_learning_rate, updates):
-    """The known algorithm, with the options of the command line."""
-    given = {"discount": discount, "entropy": entropy, "learning_rate": learning_rate}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given:
-        if name not in known._fields:
-            raise ValueError(f"--{name}: {type(known).__name__} has none")
-    if final_learning_rate is not None:
-        start = learning_rate_at(given.get("learning_rate", known.learning_rate), 0)
-        given["learning_rate"] = fastpg.LinearSchedule(start, final_learning_rate, updates)
-    algorithm = known._replace(**given)
-    algorithm.check()
-    return algorithm
-
-
-_OWN_OF_RESUME = {"resume", "updates", "target", "threads", "out", "episodes"}
-
-
-def _estimator(known, kind, n_trajectories, baseline, discount, entropy):
-    """The known estimator, or one of another kind, with the options of the command line; None: train's."""
-    given = {
-        "discount": discount,
-        "entropy": entropy,
-        "baseline": None if baseline is None else baseline.value,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if kind is None and not given:
-        return known
-    cls = fastpg.REINFORCE if known is None else type(known)
-    cls = cls if kind is None else _ESTIMATORS[kind]
-    if "entropy" in given and "entropy" not in cls._fields:
-        raise ValueError(
-            f"--entropy: {cls.__name__} has none; gpomdp and reward-to-go have (see --estimator)"
-        )
-    if known is None or type(known) is not cls:
-        known = cls(baseline="mean" if n_trajectories > 1 or cls is not fastpg.REINFORCE else "none")
-    estimator = known._replace(**given)
-    estimator.check(n_trajectories)
-    return estimator
-
-
-def _optimizer(known, kind, learning_rate, final_learning_rate, updates, kl, damping):
-    """The known optimizer, or one of another kind, with the options of the command line."""
-    known = fastpg.Adam() if known is None else known
-    if kind is not None and type(known) is not _OPTIMIZERS[kind]:
-        known = _OPTIMIZERS[kind]()
-    natural = isinstance(known, NaturalGradient)
-    others = (
-        {"--learning-rate": learning_rate, "--final-learning-rate": final_learning_rate}
-        if natural
-        else {"--kl": kl, "--damping": damping}
-    )
-    for option, value in others.items():
-        if value is not None:
-            has = ", ".join(known._fields)
-            raise ValueError(f"{option}: {type(known).__name__} has none; it has {has} (see --optimizer)")
-    if natural:
-        given = {"kl": kl, "damping": damping}
-        return known._replace(**{name: value for name, value in given.items() if value is not None})
-    rate = known.learning_rate if learning_rate is None else learning_rate
-    if final_learning_rate is not None:
-        rate = fastpg.LinearSchedule(learning_rate_at(rate, 0), final_learning_rate, updates)
-    return known._replace(learning_rate=rate)
-
-
-def _policy(environment, known, kind, hidden):
-    """The known policy, or one of another kind."""
-    if hidden is not None and kind is not Policy.mlp:
-        raise ValueError(f"--hidden {hidden}: only with --policy mlp")
-    if kind is None or (kind is Policy.mlp and hidden is None and is_neural(known)):
-        return known
-    if kind is Policy.linear:
-        return fastpg.policy_for(environment)
-    try:
-        sizes = (64, 64) if hidden is None else tuple(int(size) for size in hidden.split(",") if size)
-    except ValueError:
-        raise ValueError(f"--hidden {hidden}: must be integers with commas between them") from None
-    discrete = hasattr(environment.action_space, "n")
-    return (fastpg.SoftmaxMLP if discrete else fastpg.GaussianMLP).for_env(environment, sizes)
-
-
-def _make(env: str, param: list[str] | None) -> Any:
-    """The environment of that name, with the name=value pairs of the command line."""
-    values = {}
-    for pair in param or []:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--param {pair}: must be name=value")
-        values[name] = _parsed(text)
-    return fastpg.make(env, **values)
-
-
-def _parsed(text: str) -> Any:
-    """A value as Python writes it: true or false, an integer, a number; anything else is a text."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-@contextmanager
-def _compile_notice():
-    """Say so when a kernel is compiled: the first run of its kind takes seconds."""
-
-    class Notice(logging.Handler):
-        given = False  # there is more than one kernel
-
-        def emit(self, record):
-            if record.getMessage().startswith("compiling") and not self.given:
-                self.given = True
-                console.print("compiling for this machine (once; the kernel is kept for the next time)")
-
-    logger, handler = logging.getLogger("fastpg"), Notice()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-@contextmanager
-def _interrupts():
-    """Yield a function that raises a Ctrl-C that was lost: Python drops those in what LLVM calls back."""
-    pressed = []
-
-    def press(*_):
-        pressed.append(True)
-        raise KeyboardInterrupt
-
-    def raise_lost():
-        if pressed:
-            raise KeyboardInterrupt
-
-    ours = (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        and threading.current_thread() is threading.main_thread()
-    )
-    if ours:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield raise_lost
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def _training_progress(updates: int, steps: int):
-    """A progress bar over updates, and environment steps from `steps` on.
-
-    Yields the callback for `fastpg.train`, whose first call starts it.
-    """
-    bar = Progress(
-        TextColumn("{task.completed}/{task.total} updates, {task.fields[steps]} steps"),
-        BarColumn(),
-        TextColumn("return {task.fields[mean_return]}"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    task = bar.add_task("", total=updates, mean_return="–", speed="", steps=_amount(steps))
-
-    def progress(update, estimate):
-        nonlocal steps
-        raise_lost_interrupt()
-        if not bar.live.is_started:
-            threading.Thread(target=_import_matplotlib, daemon=True).start()
-            bar.start()
-        steps += estimate.n_steps
-        speed = f"{_amount(estimate.n_steps / estimate.seconds)} steps/s"
-        told = {"mean_return": _with_error(estimate), "steps": _amount(steps), "speed": speed}
-        bar.update(task, completed=update + 1, **told)
-
-    with _compile_notice(), _interrupts() as raise_lost_interrupt:
-        try:
-            yield progress
-        finally:
-            if bar.live.is_started:
-                bar.stop()
-
-
-def _import_matplotlib():
-    """What draws the picture of a run: while it trains, so that Ctrl-C need not wait for it."""
-    with suppress(ImportError):
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
-
-
-def _amount(n: float) -> str:
-    """A number of steps in millions or thousands."""
-    return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.1f} k"
-
-
 def _keep(run, out):
     """Save the run; if that fails, save it in the system's temporary directory, say so, and leave."""
     try:
@@ -768,7 +491,7 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
         result = fastpg.evaluate(
             run.env, run.policy, run.theta, n_trajectories=episodes, horizon=horizon, **options
         )
-        console.print(f"mean return, {episodes} episodes: [bold]{_with_error(result)}[/bold]")
+        console.print(f"mean return, {episodes} episodes: [bold]{with_error(result)}[/bold]")
         return
     import gymnasium
 
@@ -783,13 +506,8 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
         verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
     console.print(
         f"mean return in Gymnasium's own environment, {episodes} episodes: "
-        f"[bold]{_with_error(result)}[/bold]{verdict}"
+        f"[bold]{with_error(result)}[/bold]{verdict}"
     )
-
-
-def _with_error(result) -> str:
-    error = result.return_standard_error
-    return f"{result.mean_return:.2f}" + ("" if np.isnan(error) else f" ± {error:.2f}")
 
 
 def main() -> None:

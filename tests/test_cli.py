@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete
 from typer.testing import CliRunner
 
 import fastpg
-from fastpg import cli
+from fastpg import cli, options, terminal
 from fastpg.cli import app
 from fastpg.defaults import settings_for
 
@@ -94,22 +94,23 @@ def test_train_without_options_uses_the_settings_known_to_work(tmp_path):
 def test_options_change_the_known_settings():
     """One by one: what is not given stays as it is known."""
     known = fastpg.RewardToGo(0.95, "value")
-    gpomdp, time = cli.Estimator.gpomdp, cli.Baseline.time
-    assert cli._estimator(None, None, 50, None, None, None) is None
-    assert cli._estimator(known, None, 50, None, None, None) == known
-    assert cli._estimator(known, None, 50, None, 0.5, None) == fastpg.RewardToGo(0.5, "value")
-    assert cli._estimator(known, gpomdp, 50, None, None, None) == fastpg.GPOMDP(1.0, "mean")
-    assert cli._estimator(None, gpomdp, 1, time, 0.9, 0.01) == fastpg.GPOMDP(0.9, "time", 0.01)
-    assert cli._estimator(known, cli.Estimator.reinforce, 1, None, 0.9, None) == fastpg.REINFORCE("none", 0.9)
+    gpomdp, time = options.Estimator.gpomdp, options.Baseline.time
+    assert options.estimator_from(None, None, 50, None, None, None) is None
+    assert options.estimator_from(known, None, 50, None, None, None) == known
+    assert options.estimator_from(known, None, 50, None, 0.5, None) == fastpg.RewardToGo(0.5, "value")
+    assert options.estimator_from(known, gpomdp, 50, None, None, None) == fastpg.GPOMDP(1.0, "mean")
+    assert options.estimator_from(None, gpomdp, 1, time, 0.9, 0.01) == fastpg.GPOMDP(0.9, "time", 0.01)
+    reinforce = options.Estimator.reinforce
+    assert options.estimator_from(known, reinforce, 1, None, 0.9, None) == fastpg.REINFORCE("none", 0.9)
     nothing = None, None, 10, None, None
     natural = fastpg.NaturalGradient(0.5, 0.1)
-    assert cli._optimizer(None, None, *nothing) == fastpg.Adam()
-    assert cli._optimizer(natural, None, *nothing) == natural
-    assert cli._optimizer(natural, cli.Optimizer.natural, None, None, 10, 0.2, None) == (
+    assert options.optimizer_from(None, None, *nothing) == fastpg.Adam()
+    assert options.optimizer_from(natural, None, *nothing) == natural
+    assert options.optimizer_from(natural, options.Optimizer.natural, None, None, 10, 0.2, None) == (
         fastpg.NaturalGradient(0.2, 0.1)
     )
-    assert cli._optimizer(natural, cli.Optimizer.sgd, *nothing) == fastpg.SGD()
-    assert cli._optimizer(fastpg.Adam(0.3), None, None, 0.1, 10, None, None) == (
+    assert options.optimizer_from(natural, options.Optimizer.sgd, *nothing) == fastpg.SGD()
+    assert options.optimizer_from(fastpg.Adam(0.3), None, None, 0.1, 10, None, None) == (
         fastpg.Adam(fastpg.LinearSchedule(0.3, 0.1, 10))
     )
 
@@ -235,7 +236,7 @@ def test_a_ctrl_c_that_was_lost_is_raised_later():
     """As in a callback of LLVM's while a kernel compiles."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with cli._interrupts() as raise_lost:
+        with terminal.interrupts() as raise_lost:
             raise_lost()
             with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
