@@ -126,9 +126,17 @@ _KNOWN = {
 }
 
 
-_MINATAR = _Known(
-    algorithm=PPO(n_envs=64, n_steps=128, epochs=4, minibatch=1024, learning_rate=1e-3, entropy=0.01),
-    n_updates=150,
+_SLOWING: Any = LinearSchedule(1e-3, 0.0, 600)
+_EASING: Any = LinearSchedule(5e-4, 0.0, 400)
+
+_ASTERIX = _Known(
+    algorithm=PPO(n_envs=128, n_steps=16, epochs=3, minibatch=512, learning_rate=_SLOWING, entropy=0.01),
+    n_updates=600,
+    horizon=1000,
+)
+_BREAKOUT = _Known(
+    algorithm=PPO(n_envs=128, n_steps=32, epochs=2, minibatch=256, learning_rate=_EASING, entropy=0.02),
+    n_updates=400,
     horizon=1000,
 )
 
@@ -155,7 +163,8 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
             ),
             n_updates=40,
         ),
-        **dict.fromkeys(_MINATAR_IDS, _MINATAR),
+        **dict.fromkeys(("MinAtar/Asterix-v0", "MinAtar/Asterix-v1"), _ASTERIX),
+        **dict.fromkeys(("MinAtar/Breakout-v0", "MinAtar/Breakout-v1"), _BREAKOUT),
         # With σ = 2 the car is pushed with all force now and then, and the first segments reach the top.
         "MountainCarContinuous-v0": _Known(
             _mlp((32, 32), scaling="bounds", initial_log_std=0.7),
