@@ -81,7 +81,7 @@ def test_pilot_batch_records_its_trajectories(env, policy, theta):
     """Observations and rewards are those of the pilot's own stream, whatever the chunks."""
     from fastpg.estimators import problem as module
 
-    batch = problem(env, policy, theta, 1000, seed=3).pilot()
+    batch = problem(env, policy, theta, 1000, seed=3).pilot(observed=True)
     assert len(batch.lengths) == 128
     steps = oracles.simulate(theta, 128, (3 + module._PILOT) % 2**64, HORIZON).steps
     for i, (_, observations, rewards) in enumerate(steps):
@@ -95,7 +95,7 @@ def test_pilot_batch_records_its_trajectories(env, policy, theta):
 def test_baselines_are_the_least_squares_fits(env, policy, theta):
     """Each against a fit by hand on the same batch."""
     asked = problem(env, policy, theta, 2000)
-    batch = asked.pilot()
+    batch = asked.pilot(observed=True)
     to_go, alive = batch.rewards_to_go(0.9), batch.alive
     by_hand = np.zeros_like(to_go)
     for i, n in enumerate(batch.lengths):
