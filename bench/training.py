@@ -197,15 +197,17 @@ def measured(id: str, n_seeds: int, algorithm: str | None, before: Result | None
         yield result
 
 
-def report(facts: dict, results: list[Result], n_seeds: int) -> str:
+def report(facts: dict, results: list[Result]) -> str:
     """Return the table, with the conditions of its measurement."""
+    n_seeds = " or ".join(map(str, sorted({len(result.outcomes) for result in results})))
     lines = [
         "# Training with the defaults",
         "",
         *(f"- {name}: {value}" for name, value in facts.items()),
         "",
         f"Return: of {EPISODES} episodes a seed in Gymnasium's own environment (FrozenLake: 1,000, "
-        f"Blackjack: 2,000), of actions drawn from the policy; mean and worst of {n_seeds} seeds, and the "
+        "Blackjack: 2,000; MinAtar's games in fastpg's, to their ends), of actions drawn from the policy; "
+        f"mean and worst of {n_seeds} seeds, and the "
         "mean return of the most probable actions. Best possible: by dynamic programming. Updates, "
         "environment steps in millions and seconds of processor time (without compilation): means over "
         "seeds.",
@@ -247,7 +249,7 @@ def main() -> None:
             results[id] = result
             facts["load at end"] = conditions()["load at start"]
             rows = [results[id] for id in fastpg.registry if id in results]
-            text = report(facts, rows, arguments.seeds)
+            text = report(facts, rows)
             if arguments.markdown:  # after each, as all of them take a while
                 arguments.markdown.write_text(text, encoding="utf-8")
             if arguments.json:
