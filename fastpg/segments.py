@@ -362,7 +362,7 @@ class Segments:
             None if critic is None else workspaces(critic, n_chunks, n_rows, like_theta),
             None if critic is None else np.zeros((n_chunks, n_rows * critic.n_inputs), dtype),
         )
-        seen = _recorded_type(env, policy, dtype)
+        seen = _recorded_type(env, policy, env.observe(state), dtype)
         shown = np.shape(observation)
         steps = n_steps, n_envs
         self.segment = Segment(
@@ -420,9 +420,8 @@ class Segments:
         self._beginning = False
 
 
-def _recorded_type(env, policy, dtype):
+def _recorded_type(env, policy, observation, dtype):
     """The type that observations are recorded in: an image's own, which networks convert batch by batch."""
-    observation = env.observe(env.reset(trajectory_rng(np.uint64(0), 0)))
     if isinstance(observation, np.ndarray):
         return observation.dtype
     kind = env.observation_space.dtype
