@@ -3,6 +3,7 @@
 import atexit
 import gc
 import inspect
+import os
 import shlex
 import sys
 import tempfile
@@ -75,12 +76,19 @@ def _main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Policy gradients on a CPU, fast and right."""
+    """Policy gradients on a CPU, fast and right.
+
+    An environment of yours is module:id, with a module that registers it, also in the working directory.
+    """
+    if os.getcwd() not in sys.path:  # as with python -m; last, so that nothing installed is hidden
+        sys.path.append(os.getcwd())
 
 
 _KNOWN = "the environment's"
 
-Environment = Annotated[str, typer.Argument(help="Id of the environment; `fastpg envs` lists them.")]
+Environment = Annotated[
+    str, typer.Argument(help="Id of the environment (`fastpg envs` lists them), or module:id.")
+]
 Parameters = Annotated[
     list[str] | None, typer.Option("--param", help="Parameter of the environment, name=value; repeatable.")
 ]
@@ -100,7 +108,9 @@ def train(
     context: typer.Context,
     env: Annotated[
         str | None,
-        typer.Argument(help="Id of the environment; `fastpg envs` lists them.", show_default=False),
+        typer.Argument(
+            help="Id of the environment (`fastpg envs` lists them), or module:id.", show_default=False
+        ),
     ] = None,
     policy: Annotated[
         Policy | None,
@@ -297,7 +307,9 @@ def gradient(
             show_default="the uniform policy, θ = 0",
         ),
     ] = None,
-    baseline: Annotated[Baseline, typer.Option(help="Baseline of REINFORCE.")] = Baseline.none,
+    baseline: Annotated[
+        Baseline, typer.Option(help="Baseline of REINFORCE; network is not one.")
+    ] = Baseline.none,
     dtype: Dtype = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -316,10 +328,8 @@ def gradient(
             policy, theta = loaded.policy, loaded.theta
             if not param:
                 if type(loaded.env) is not type(environment):
-                    trained = type(loaded.env).__name__
-                    raise ValueError(
-                        f"env={env!r}: must be the environment of --run, a {trained}, or have --param"
-                    )
+                    trained = id_of(loaded.env) or type(loaded.env).__name__
+                    raise ValueError(f"env={env!r}: must be {trained}, as in --run, or be given --param")
                 environment = loaded.env
         policy = policy if dtype is None else with_dtype(policy, dtype.value)
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}

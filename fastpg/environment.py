@@ -92,10 +92,13 @@ def register(
 def make(id: str, **parameters: Any) -> Any:
     """Return the environment of that name: an immutable NamedTuple of its parameters.
 
-    Without a version ("CartPole"), its latest one.
+    Without a version ("CartPole"), its latest one. "module:name", as in Gymnasium, first imports the module,
+    which registers it.
 
     Raises
     ------
+    ImportError
+        If there is no such module.
     ValueError
         If there is no such environment, or a parameter is NaN or infinite.
     TypeError
@@ -107,6 +110,10 @@ def make(id: str, **parameters: Any) -> Any:
     >>> fastpg.make("CartPole-v1", gravity=3.7).gravity
     3.7
     """
+    module, _, name = str(id).rpartition(":")
+    if module:
+        importlib.import_module(module)
+        id = name
     id = latest_version(id)
     if id not in registry:
         near = difflib.get_close_matches(str(id), registry, n=3, cutoff=0.5)

@@ -19,7 +19,7 @@ def plain_errors():
     """Errors at the border as one line and exit code 2, Ctrl-C as exit code 130."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         errors.print(f"error: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:

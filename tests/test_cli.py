@@ -406,3 +406,22 @@ def test_compare_prints_a_table_and_draws(tmp_path):
     twice = invoke("compare", directories[0], directories[0], "--out", tmp_path / "other.png")
     assert twice.exit_code == 2 and "the settings and the seed" in twice.output
     assert not (tmp_path / "other.png").exists()
+
+
+def test_an_environment_of_a_module_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "heavier_cartpole.py").write_text(
+        "import fastpg\n"
+        "from fastpg.envs.cartpole import CartPole\n"
+        "class Heavier(CartPole):\n"
+        "    __slots__ = ()\n"
+        'fastpg.register("Heavier-v0", Heavier)\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("fastpg.environment.registry", dict(fastpg.registry))
+    absent = invoke("gradient", "heavier_cartpole:Lighter-v0")
+    assert absent.exit_code == 2 and "'Lighter-v0': there is no such environment" in absent.output
+    assert type(fastpg.make("heavier_cartpole:Heavier-v0")).__name__ == "Heavier"
+    assert type(fastpg.make("heavier_cartpole:Heavier")).__name__ == "Heavier"
+    nowhere = invoke("gradient", "not_there:Heavier-v0")
+    assert nowhere.exit_code == 2 and "No module named 'not_there'" in nowhere.output
