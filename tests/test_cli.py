@@ -314,7 +314,7 @@ def test_gradient_of_a_run_is_that_of_its_environment_and_policy(tmp_path):
         str(estimate).splitlines()[1:] == result.output.splitlines()[-len(str(estimate).splitlines()) + 1 :]
     )
     other = invoke("gradient", "CartPole-v0", "--run", tmp_path / "run", "--trajectories", 500)
-    assert other.exit_code == 2 and "must be the environment of --run" in other.output
+    assert other.exit_code == 2 and "must be CartPole-v1, as in --run" in other.output
 
 
 def test_bad_trajectories_of_gradient_are_refused_before_anything_compiles(monkeypatch):
