@@ -137,6 +137,8 @@ def make(id: str, **parameters: Any) -> Any:
 
 def latest_version(id: Any) -> Any:
     """Return a name as it is, if it is registered or unknown, or with the latest of its versions."""
+    if id in registry:
+        return id
     pattern = re.compile(rf"{re.escape(str(id))}-v(\d+)")
     versions = [int(match[1]) for match in map(pattern.fullmatch, registry) if match]
     return f"{id}-v{max(versions)}" if versions else id

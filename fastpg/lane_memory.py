@@ -119,7 +119,7 @@ def flag(memory, lane, raised, like):
 def raised(memory, block, like):
     """Return a bit for each of the lanes 64 · block to 64 · block + 63: 1 where its flag is raised."""
     part = np.packbits(memory[1][64 * block : 64 * block + 64], bitorder="little")
-    return int.from_bytes(part.tobytes(), "little")
+    return np.uint64(int.from_bytes(part.tobytes(), "little"))
 
 
 def last_bit(bits):

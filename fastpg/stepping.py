@@ -192,8 +192,8 @@ def _drive_share(parcel, share):
                 begins = restart[first + lane]
                 outcomes[first + lane] = BEGUN if begins else 0
                 over[first + lane] &= not begins
-                # A state may have been set from outside.
-                write(observations, first + lane, _seen(env, memory, lane, like), like)
+                if not begins:  # a state may have been set from outside
+                    write(observations, first + lane, _seen(env, memory, lane, like), like)
         for eight in range(n_lanes >> 3):  # at a glance
             word = (first >> 3) + eight
             bits = outcomes_by_eight[word]

@@ -341,8 +341,25 @@ def _places(context, builder, array_type, array, start, like):
 
 def store_record(context, builder, array_type, array, number, kind, value):
     """Generate what writes a vector, an array or a number into an array of such: as number `number`."""
+    if isinstance(kind, types.Array) and array_type.ndim == kind.ndim + 1:
+        _check_row(context, builder, array_type, array, kind, value)
     start = builder.mul(number, _count(context, builder, kind, value), flags=("nsw",))
     return store_at(context, builder, array_type, array, start, kind, value)
+
+
+def _check_row(context, builder, array_type, array, kind, value):
+    """Generate an error for an array that is no row of another."""
+    rows = cgutils.unpack_tuple(builder, context.make_array(array_type)(context, builder, array).shape)[1:]
+    changed = ir.Constant(ir.IntType(1), 0)
+    for ours, theirs in zip(
+        cgutils.unpack_tuple(builder, context.make_array(kind)(context, builder, value).shape),
+        rows,
+        strict=True,
+    ):
+        changed = builder.or_(changed, builder.icmp_signed("!=", ours, theirs))
+    with builder.if_then(changed, likely=False):
+        message = "the shape of an observation that is an array must not change"
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
 
 
 def store_at(context, builder, array_type, array, start, kind, value):

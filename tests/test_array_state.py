@@ -294,3 +294,33 @@ def test_policies_and_baselines_of_vectors_refuse_images():
         fastpg.policy_gradient(Rooms(), fastpg.SoftmaxLinear(24, 2), np.zeros(50), n_trajectories=2)
     with pytest.raises(ValueError, match=r"baseline='value'.*\(3, 4, 2\)"):
         fastpg.policy_gradient(Rooms(), Lamps(), THETA, fastpg.GPOMDP(baseline="value"), n_trajectories=10)
+
+
+class Growing(NamedTuple):
+    """What it shows grows with every step."""
+
+    horizon = 9
+    observation_space = Box(0, 1, (2, 3), bool)
+    action_space = Discrete(2)
+
+    def reset(self, rng):
+        return GrowingState(np.zeros((8, 3), np.bool_), 2)
+
+    def observe(self, state):
+        return state.board[: state.shown].copy()
+
+    def step(self, state, action, rng):
+        return GrowingState(state.board.copy(), state.shown + 1), 1.0, False
+
+
+class GrowingState(NamedTuple):
+    board: np.ndarray
+    shown: int
+
+
+@compiled
+def test_a_vector_step_refuses_observations_of_another_shape():
+    vector = fastpg.VectorEnv(Growing(), 8)
+    vector.reset(seed=0)
+    with pytest.raises(RuntimeError, match="the shape of an observation that is an array must not change"):
+        vector.step(np.zeros(8, int))
