@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -508,7 +509,8 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
     from fastpg.interop.gymnasium import play
 
     with console.status("playing in Gymnasium"):
-        result = play(run.env, run.policy, run.theta, episodes=episodes, **options)
+        limit = horizon if run.env.horizon is None else None  # where Gymnasium has one, it is what counts
+        result = play(run.env, run.policy, run.theta, episodes=episodes, horizon=limit, **options)
     gymnasium_id = getattr(type(run.env), "gymnasium_id", None)
     solved = gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
     verdict = ""
@@ -522,6 +524,7 @@ def _evaluate(run, episodes, seed, horizon, deterministic):
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is finished is kept then, too
     atexit.register(gc.freeze)  # a process that ends need not look for garbage, which would take 0.2 to 0.3 s
     app()
 

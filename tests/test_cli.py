@@ -206,8 +206,9 @@ def test_a_directory_in_use_is_refused_before_training(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_keeps_the_finished_updates(tmp_path):
-    """A real interrupt of a real process, some updates into a training that would take hours."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_keeps_the_finished_updates(tmp_path, name):
+    """A real signal to a real process, some updates into a training that would take hours."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "fastpg.cli", "train", "CartPole-v1", "--updates", "1000000"]
     with subprocess.Popen(
@@ -221,7 +222,7 @@ def test_ctrl_c_keeps_the_finished_updates(tmp_path):
     ) as process:
         try:
             time.sleep(10)  # the kernel is warm in this suite's cache; starting takes some two seconds
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.Signals[name])
             output, _ = process.communicate(timeout=30)
         finally:
             process.kill()

@@ -111,3 +111,8 @@ def test_no_time_at_all_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         str(fastpg.Estimate(np.ones(1), np.zeros(1), 1.0, 0.0, 1.0, 2, 0, 0.0))
+
+
+def test_a_gradient_that_is_not_finite_says_where_to_look():
+    assert "fastpg.check_env(env)" in str(estimate_of([np.nan], [np.nan]))
+    assert "check_env" not in str(estimate_of([1.0], [0.1]))

@@ -67,6 +67,27 @@ def test_an_environment_that_draws_itself_is_recorded_as_it_draws(tmp_path, monk
         record(chain, fastpg.policy_for(chain), fastpg.policy_for(chain).initial(), tmp_path / "a.gif")
 
 
+@pytest.mark.parametrize("horizon", [0, -1, 2.5, True])
+def test_a_bad_horizon_is_refused(env, policy, tmp_path, horizon):
+    with pytest.raises((TypeError, ValueError), match="horizon=.*must be"):
+        record(env, policy, policy.initial(), tmp_path / "episode.gif", horizon=horizon)
+    with pytest.raises((TypeError, ValueError), match="horizon=.*must be"):
+        play(env, policy, policy.initial(), episodes=1, horizon=horizon)
+
+
+def test_an_episode_without_end_needs_a_horizon(tmp_path):
+    """The mode of θ = 0 walks into the wall above for ever."""
+    cliff = fastpg.make("CliffWalking-v1")
+    policy = fastpg.policy_for(cliff)
+    with pytest.raises(ValueError, match="no time limit of its own; give one"):
+        play(cliff, policy, policy.initial(), deterministic=True)
+    with pytest.raises(ValueError, match="no time limit of its own; give one"):
+        record(cliff, policy, policy.initial(), tmp_path / "episode.gif", deterministic=True)
+    result = play(cliff, policy, policy.initial(), episodes=3, deterministic=True, horizon=20)
+    np.testing.assert_array_equal(result.lengths, 20)
+    np.testing.assert_array_equal(result.returns, -20.0)
+
+
 def test_bad_recordings_are_refused(env, policy, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a .gif or an .mp4"):
         record(env, policy, policy.initial(), tmp_path / "episode.webm")

@@ -347,6 +347,18 @@ def test_gymnasiums_time_limit_arrives():
     assert gymnasium.spec("fastpg/CartPole-v1").max_episode_steps == 500
 
 
+def test_two_environments_of_one_name_in_gymnasium(monkeypatch):
+    """Which has one namespace, so that a slash within a name is a hyphen there."""
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
+    monkeypatch.setattr(fastpg.environment, "registry", dict(fastpg.environment.registry))
+    fastpg.register("Own/Pole-v0", "fastpg.envs.cartpole:CartPole")
+    fastpg.register("Own/Pole-v0", "fastpg.envs.cartpole:CartPole", gravity=1.6)  # anew
+    with pytest.raises(ValueError, match="'fastpg/Own-Pole-v0' to Gymnasium, which is 'Own/Pole-v0'"):
+        fastpg.register("Own-Pole-v0", "fastpg.envs.cartpole:CartPole")
+    assert "Own-Pole-v0" not in fastpg.environment.registry
+
+
 def test_time_limits_in_the_registry_are_gymnasiums():
     for name in BUILT_IN:
         limit = gymnasium.spec(gymnasium_name(name)).max_episode_steps

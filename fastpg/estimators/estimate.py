@@ -103,6 +103,8 @@ class Estimate:
             text = "–" if np.isnan(error) else f"{error:.2g}"
             interval = "–" if np.isnan(low) else f"[{low:12.5g}, {high:12.5g}]"
             lines.append(f"{i:>9} {self.gradient[i]:12.5g} {text:>11} {interval:>28}")
+        if not np.isfinite(self.gradient).all():
+            lines.append("not finite: an observation, a reward or a score was not; try fastpg.check_env(env)")
         return "\n".join(lines)
 
     def _mean_return(self):

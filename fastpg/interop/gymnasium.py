@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from fastpg.arguments import check_integer, check_policy, check_theta
+from fastpg.arguments import check_horizon, check_integer, check_policy, check_theta
 from fastpg.evaluation import Evaluation
 from fastpg.interop.vector import Env
 
 
 def play(
-    env: Any, policy: Any, theta: Any, *, episodes: int = 100, seed: int = 0, deterministic: bool = False
+    env: Any,
+    policy: Any,
+    theta: Any,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = False,
+    horizon: int | None = None,
 ) -> Evaluation:
     """Play episodes in ``env.gymnasium_twin()``: Gymnasium's dynamics, start states and time limit.
 
@@ -32,11 +39,15 @@ def play(
         Its ``numpy.random.SeedSequence`` has a child for the actions and one for each start state.
     deterministic : bool
         Take the most probable action in place of a random one.
+    horizon : int, optional
+        Steps after which an episode ends, if it has not; the environment's unless given, and to be given
+        where that has none.
     """
     started = time.perf_counter()
     check_policy(policy, env)
     theta = check_theta(policy, theta)
     check_integer("episodes", episodes, 1)
+    horizon = check_horizon(env, horizon)
     generator, seeds = _random(seed, episodes)
     games = [_twin(env) for _ in range(episodes)]
     observations = np.array([game.reset(seed=s)[0] for game, s in zip(games, seeds, strict=True)])
@@ -49,7 +60,7 @@ def play(
             observations[i], reward, terminated, truncated, _ = games[i].step(action)
             returns[i] += reward
             lengths[i] += 1
-            if not (terminated or truncated):
+            if not (terminated or truncated or lengths[i] == horizon):
                 running.append(i)
         alive = np.array(running, dtype=np.int64)
     for game in games:
@@ -78,7 +89,7 @@ def record(
         As for `play`.
     path : path
     horizon : int, optional
-        Steps after which the recording ends; the environment's unless given.
+        Steps after which the recording ends; as for `play`.
 
     Raises
     ------
@@ -89,6 +100,7 @@ def record(
     target = check_recording(path)
     check_policy(policy, env)
     theta = check_theta(policy, theta)
+    horizon = check_horizon(env, horizon)
     generator, (reset_seed,) = _random(seed, 1)
     with _no_display(), closing(_drawn(env)) as game:
         fps = game.metadata["render_fps"]

@@ -10,7 +10,17 @@ def gymnasium_name(id: str) -> str:
 
 
 def register_with_gymnasium(id: str, horizon: int | None) -> None:
-    """Enter an environment of fastpg's registry into Gymnasium's, under `gymnasium_name`."""
+    """Enter an environment of fastpg's registry into Gymnasium's, under `gymnasium_name`.
+
+    Raises
+    ------
+    ValueError
+        If another environment of fastpg's has that name there ("A-B-v0" and "A/B-v0" do).
+    """
+    there = gymnasium.registry.get(gymnasium_name(id))
+    if there is not None and there.kwargs.get("fastpg_id") != id:
+        whose = there.kwargs.get("fastpg_id", "another's")
+        raise ValueError(f"id={id!r}: would be {gymnasium_name(id)!r} to Gymnasium, which is {whose!r}")
     gymnasium.registry[gymnasium_name(id)] = EnvSpec(
         id=gymnasium_name(id),
         entry_point="fastpg.interop.vector:make_single",
