@@ -30,10 +30,10 @@ CHANGED = {
 }
 CASES = {
     "default": ({}, 100_000),
-    "nips": ({"nips_dynamics": True}, 30_000),
-    "noise": ({"torque_noise_max": 0.8}, 30_000),
-    "changed parameters": (CHANGED, 30_000),
-    "all at once": ({**CHANGED, "nips_dynamics": True, "torque_noise_max": 0.8}, 30_000),
+    "nips": ({"nips_dynamics": True}, 100_000),
+    "noise": ({"torque_noise_max": 0.8}, 100_000),
+    "changed parameters": (CHANGED, 100_000),
+    "all at once": ({**CHANGED, "nips_dynamics": True, "torque_noise_max": 0.8}, 100_000),
 }
 
 

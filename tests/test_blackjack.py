@@ -20,9 +20,9 @@ LEVEL = 1e-3
 
 CASES = {
     "default": ({}, 100_000),
-    "natural": ({"natural": True}, 30_000),
-    "sab": ({"sab": True}, 30_000),
-    "both": ({"natural": True, "sab": True}, 30_000),
+    "natural": ({"natural": True}, 100_000),
+    "sab": ({"sab": True}, 100_000),
+    "both": ({"natural": True, "sab": True}, 100_000),
 }
 DECK = {value: (4 if value == 10 else 1) / 13 for value in range(1, 11)}
 STICK, HIT = 0, 1

@@ -26,11 +26,11 @@ CHANGED = {
 }
 CASES = {
     "default": ({}, 100_000),
-    "changed parameters": (CHANGED, 30_000),
-    "semi-implicit": ({"semi_implicit": True}, 30_000),
-    "semi-implicit, changed parameters": ({**CHANGED, "semi_implicit": True}, 30_000),
-    "Sutton and Barto's reward": ({"sutton_barto_reward": True}, 30_000),
-    "all at once": ({**CHANGED, "semi_implicit": True, "sutton_barto_reward": True}, 30_000),
+    "changed parameters": (CHANGED, 100_000),
+    "semi-implicit": ({"semi_implicit": True}, 100_000),
+    "semi-implicit, changed parameters": ({**CHANGED, "semi_implicit": True}, 100_000),
+    "Sutton and Barto's reward": ({"sutton_barto_reward": True}, 100_000),
+    "all at once": ({**CHANGED, "semi_implicit": True, "sutton_barto_reward": True}, 100_000),
 }
 
 

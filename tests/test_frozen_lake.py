@@ -22,13 +22,13 @@ pytestmark = needs("FrozenLake-v1")
 POND = ["FSFHG", "HFFFS", "GFFSF"]
 CASES = {
     "default": ({}, 100_000),
-    "8x8": ({"map_name": "8x8"}, 30_000),
-    "custom map": ({"desc": POND}, 30_000),
-    "not slippery": ({"is_slippery": False}, 30_000),
-    "success rate": ({"success_rate": 0.75}, 30_000),
-    "certain to slip": ({"success_rate": 0.0}, 30_000),
-    "reward schedule": ({"reward_schedule": (2.5, -3, -0.1)}, 30_000),
-    "all at once": ({"desc": POND, "success_rate": 0.6, "reward_schedule": (5, -1, -0.01)}, 30_000),
+    "8x8": ({"map_name": "8x8"}, 100_000),
+    "custom map": ({"desc": POND}, 100_000),
+    "not slippery": ({"is_slippery": False}, 100_000),
+    "success rate": ({"success_rate": 0.75}, 100_000),
+    "certain to slip": ({"success_rate": 0.0}, 100_000),
+    "reward schedule": ({"reward_schedule": (2.5, -3, -0.1)}, 100_000),
+    "all at once": ({"desc": POND, "success_rate": 0.6, "reward_schedule": (5, -1, -0.01)}, 100_000),
 }
 
 

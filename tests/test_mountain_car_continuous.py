@@ -31,8 +31,8 @@ CHANGED = {
 }
 CASES = {
     "default": ({}, 100_000),
-    "goal velocity": ({"goal_velocity": 0.03}, 30_000),
-    "changed parameters": (CHANGED, 30_000),
+    "goal velocity": ({"goal_velocity": 0.03}, 100_000),
+    "changed parameters": (CHANGED, 100_000),
 }
 
 

@@ -19,8 +19,8 @@ JIT = not numba.config.DISABLE_JIT
 CHANGED = {"g": 9.81, "m": 1.7, "l": 0.6, "dt": 0.03, "max_speed": 5.0, "max_torque": 1.25}
 CASES = {
     "default": ({}, 100_000),
-    "g": ({"g": 3.7}, 30_000),
-    "changed parameters": (CHANGED, 30_000),
+    "g": ({"g": 3.7}, 100_000),
+    "changed parameters": (CHANGED, 100_000),
 }
 
 

@@ -24,11 +24,11 @@ pytestmark = needs("Taxi-v4")
 
 CASES = {
     "default": ({}, 100_000),
-    "rain": ({"is_rainy": True}, 30_000),
-    "fickle passenger": ({"fickle_passenger": True}, 30_000),
-    "rain and fickle passenger": ({"is_rainy": True, "fickle_passenger": True}, 30_000),
-    "heavy rain": ({"is_rainy": True, "rainy_probability": 0.35}, 30_000),
-    "probabilities without effect": ({"rainy_probability": 0.1, "fickle_probability": 0.9}, 30_000),
+    "rain": ({"is_rainy": True}, 100_000),
+    "fickle passenger": ({"fickle_passenger": True}, 100_000),
+    "rain and fickle passenger": ({"is_rainy": True, "fickle_passenger": True}, 100_000),
+    "heavy rain": ({"is_rainy": True, "rainy_probability": 0.35}, 100_000),
+    "probabilities without effect": ({"rainy_probability": 0.1, "fickle_probability": 0.9}, 100_000),
 }
 ALL = pytest.mark.parametrize("case", CASES)
 STATES = [
