@@ -3,6 +3,7 @@
 from fastpg.exact.bandit import bandit_gradient
 from fastpg.exact.finite_mdp import ExactGradient, policy_gradient
 from fastpg.exact.linear_quadratic import lqr_gradient
+from fastpg.exact.linear_quadratic_covariance import lqr_covariance
 from fastpg.exact.rewards_to_go import gpomdp_covariance, reward_to_go_moments
 from fastpg.exact.whole_returns import reinforce_covariance
 
@@ -10,6 +11,7 @@ __all__ = [
     "ExactGradient",
     "bandit_gradient",
     "gpomdp_covariance",
+    "lqr_covariance",
     "lqr_gradient",
     "policy_gradient",
     "reinforce_covariance",

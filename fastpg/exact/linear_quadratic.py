@@ -58,22 +58,10 @@ def lqr_gradient(
     TypeError, ValueError
         If an argument is not allowed, or the expected return is not finite.
     """
-    fields = ("A", "B", "Q", "R", "noise", "start_mean", "start_covariance")
-    if not all(hasattr(env, field) for field in fields):
-        raise TypeError(f"env={env!r}: must be a fastpg.envs.LinearQuadratic")
-    if not isinstance(policy, GaussianLinear):
-        raise TypeError(f"policy={policy!r}: must be a GaussianLinear")
-    check_environment(env)
-    check_policy(policy, env)
-    m, n = len(policy.log_std), policy.n_observations
-    if policy.n_log_std_parameters not in (0, m):
-        raise ValueError(f"policy={policy!r}: must have fixed or learned log_std, not state-dependent")
-    theta = check_theta(policy, theta)
+    W, log_std, learned = checked_problem(env, policy, theta)
     gamma = check_discount(discount)
     steps = check_steps(env, horizon, gamma)
-    W = theta[: m * (n + 1)].reshape(m, n + 1)
-    learned = policy.n_log_std_parameters > 0
-    log_std = theta[m * (n + 1) :] if learned else np.array(policy.log_std)
+    n = len(env.A)
     with np.errstate(all="ignore"):
         if steps is None:
             cost, slope, by_variance = _discounted(env, W, np.exp(2 * log_std), gamma)
@@ -85,6 +73,23 @@ def lqr_gradient(
     if not (np.isfinite(cost) and np.isfinite(gradient).all()):
         raise ValueError("theta: the expected return or its gradient is too large for floating point")
     return ExactGradient(-float(cost), gradient)
+
+
+def checked_problem(env: Any, policy: Any, theta: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return W, log σ and whether it is learned, or raise."""
+    fields = ("A", "B", "Q", "R", "noise", "start_mean", "start_covariance")
+    if not all(hasattr(env, field) for field in fields):
+        raise TypeError(f"env={env!r}: must be a fastpg.envs.LinearQuadratic")
+    if not isinstance(policy, GaussianLinear):
+        raise TypeError(f"policy={policy!r}: must be a GaussianLinear")
+    check_environment(env)
+    check_policy(policy, env)
+    m, n = len(policy.log_std), policy.n_observations
+    if policy.n_log_std_parameters not in (0, m):
+        raise ValueError(f"policy={policy!r}: must have fixed or learned log_std, not state-dependent")
+    theta = check_theta(policy, theta)
+    W, learned = theta[: m * (n + 1)].reshape(m, n + 1), policy.n_log_std_parameters > 0
+    return W, theta[m * (n + 1) :] if learned else np.array(policy.log_std), learned
 
 
 def _augmented(env, W, variances):
