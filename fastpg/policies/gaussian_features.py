@@ -8,7 +8,6 @@ from fastpg import feature_sums, linear_forms, vectors
 from fastpg.dispatch import compiled_form
 from fastpg.features import Constant
 from fastpg.policies import gaussian
-from fastpg.policies.spaces import check_observations, check_real_actions
 
 
 class GaussianFeatures(NamedTuple):
@@ -52,10 +51,7 @@ class GaussianFeatures(NamedTuple):
         whole = np.asarray(theta[: rows * n]).reshape(rows, n)
         return np.concatenate([linear_forms.fold(whole, self.features).reshape(-1), theta[rows * n :]])
 
-    def check_environment(self, env) -> None:
-        """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        check_real_actions(self, env, len(self.log_std))
-        check_observations(self, env)
+    check_environment = gaussian.check_environment  # type: ignore[misc]
 
     @property
     def n_log_std_parameters(self) -> int:
@@ -90,25 +86,8 @@ class GaussianFeatures(NamedTuple):
         """Return log σ, shape (..., m)."""
         return _log_std(theta, self.features, observation, self.log_std, self.log_std_features)
 
-    def sample(self, theta, observation, rng):
-        """Return an action, a draw from the policy, with normal draws 0, 1, ... of `rng`.
-
-        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
-        """
-        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
-
-    def mode(self, theta, observation):
-        """Return the most probable action, the mean."""
-        return self.mean(theta, observation)
-
-    def log_prob(self, theta, observation, action):
-        """Return the logarithm of the density at `action`, shape (...)."""
-        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
-        return gaussian.log_density(mean, log_std, action)
-
-    def entropy(self, theta, observation):
-        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
-        return gaussian.entropy(self.log_std_at(theta, observation))
+    sample, mode = gaussian.sample, gaussian.mode  # type: ignore[misc]
+    log_prob, entropy = gaussian.log_prob, gaussian.entropy  # type: ignore[misc]
 
     def entropy_factor(self, theta, observation):
         """Return, of ∇_θ H, 0 for the means, and 1 for each log σ_k unless it is fixed."""

@@ -12,7 +12,7 @@ from fastpg.dispatch import compiled_form
 from fastpg.features import Constant, check_features
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_features import GaussianFeatures
-from fastpg.policies.spaces import box_shape, check_observations, check_real_actions
+from fastpg.policies.spaces import box_shape
 
 
 class GaussianLinear(NamedTuple):
@@ -82,10 +82,7 @@ class GaussianLinear(NamedTuple):
         """float64 or float32: what the numbers of a trajectory are; see `SoftmaxLinear.dtype`."""
         return np.dtype(f"float{self.bits}")
 
-    def check_environment(self, env) -> None:
-        """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        check_real_actions(self, env, len(self.log_std))
-        check_observations(self, env)
+    check_environment = gaussian.check_environment  # type: ignore[misc]
 
     @property
     def n_parameters(self) -> int:
@@ -110,25 +107,8 @@ class GaussianLinear(NamedTuple):
         rows = vectors.outer_with_bias(self.log_std, observation)
         return _log_std(vectors.trailing(theta, rows), self.log_std, observation)
 
-    def sample(self, theta, observation, rng):
-        """Return an action: its mean plus σ times normal draws 0, 1, ... of `rng`.
-
-        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
-        """
-        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
-
-    def mode(self, theta, observation):
-        """Return the most probable action, the mean."""
-        return self.mean(theta, observation)
-
-    def log_prob(self, theta, observation, action):
-        """Return the logarithm of the density at `action`, shape (...)."""
-        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
-        return gaussian.log_density(mean, log_std, action)
-
-    def entropy(self, theta, observation):
-        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
-        return gaussian.entropy(self.log_std_at(theta, observation))
+    sample, mode = gaussian.sample, gaussian.mode  # type: ignore[misc]
+    log_prob, entropy = gaussian.log_prob, gaussian.entropy  # type: ignore[misc]
 
     def entropy_score(self, theta, observation):
         """Return ∇_θ H, shape (..., n_parameters): the derivative of every log σ_k, which is all it has."""

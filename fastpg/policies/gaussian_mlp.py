@@ -12,7 +12,7 @@ from fastpg.networks.scaled import scaled
 from fastpg.policies import gaussian
 from fastpg.policies.gaussian_linear import fixed_log_std
 from fastpg.policies.neural import Neural
-from fastpg.policies.spaces import box_shape, check_observations, check_real_actions
+from fastpg.policies.spaces import box_shape
 
 
 class _Gaussian(NamedTuple):
@@ -76,10 +76,7 @@ class GaussianMLP(Neural, _Gaussian):
         network = WithLogStd(means, (start,) * m, kind)
         return cls(scaled(network, env, scaling), (start,) * m)
 
-    def check_environment(self, env) -> None:
-        """Raise ValueError unless observations and actions of `env` are those of this policy."""
-        check_real_actions(self, env, len(self.log_std))
-        check_observations(self, env)
+    check_environment = gaussian.check_environment
 
     def row(self):
         """Return a row of outputs of any value, for its type."""
@@ -93,25 +90,7 @@ class GaussianMLP(Neural, _Gaussian):
         """Return log σ, shape (..., m)."""
         return vectors.trailing(self.outputs(theta, observation), self.log_std)
 
-    def sample(self, theta, observation, rng):
-        """Return an action, a draw from the policy, with normal draws 0, 1, ... of `rng`.
-
-        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
-        """
-        return gaussian.draw(self.mean(theta, observation), self.log_std_at(theta, observation), rng)
-
-    def mode(self, theta, observation):
-        """Return the most probable action, the mean."""
-        return self.mean(theta, observation)
-
-    def log_prob(self, theta, observation, action):
-        """Return the logarithm of the density at `action`, shape (...)."""
-        mean, log_std = self.mean(theta, observation), self.log_std_at(theta, observation)
-        return gaussian.log_density(mean, log_std, action)
-
-    def entropy(self, theta, observation):
-        """Return H = Σ_k (log σ_k + ½ log 2πe), shape (...)."""
-        return gaussian.entropy(self.log_std_at(theta, observation))
+    sample, mode, log_prob, entropy = gaussian.sample, gaussian.mode, gaussian.log_prob, gaussian.entropy
 
     def factor(self, theta, observation, action):
         """Return the derivatives of log π(action) by the outputs, z_k / σ_k and z_k² − 1: shape (..., 2m)."""
