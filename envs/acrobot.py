@@ -145,6 +145,10 @@ class Acrobot(NamedTuple):
             uniform(rng, 3) * 0.2 - 0.1,
         )
 
+    def start_bounds(self, *, low=-0.1, high=0.1):
+        """Return the ends of the intervals that start states are from, by Gymnasium's reset options."""
+        return State(low, low, low, low), State(high, high, high, high)
+
     def observe(self, state):
         """Return the directions of both links and their angular velocities."""
         return (

@@ -74,6 +74,10 @@ class CartPole(NamedTuple):
             uniform(rng, 3) * 0.1 - 0.05,
         )
 
+    def start_bounds(self, *, low=-0.05, high=0.05):
+        """Return the ends of the intervals that start states are from, by Gymnasium's reset options."""
+        return State(low, low, low, low), State(high, high, high, high)
+
     def observe(self, state):
         """Return the whole state."""
         return state.x, state.x_dot, state.theta, state.theta_dot

@@ -186,9 +186,10 @@ class FiniteMDP(NamedTuple):
         Raises
         ------
         ValueError
-            If there is no table, or no start distribution or time limit and none is given.
+            If there is no table, or it is not as above, or no start distribution or time limit and none is
+            given.
         """
-        inner = env.unwrapped
+        inner = getattr(env, "unwrapped", None)
         if not hasattr(inner, "P"):
             raise ValueError(f"env={env!r}: has no table P of transitions")
         if getattr(inner, "fickle_passenger", False):
@@ -201,8 +202,8 @@ class FiniteMDP(NamedTuple):
             horizon = env.spec.max_episode_steps
         if horizon is None:
             raise ValueError(f"horizon=None: {env!r} has no time limit, so it must be given")
-        n_states, n_actions = len(inner.P), len(inner.P[0])
-        rows = [[inner.P[s][a] for a in range(n_actions)] for s in range(n_states)]
+        rows = _rows(env, inner.P)
+        n_states, n_actions = len(rows), len(rows[0])
         shape = n_states, n_actions, max(len(row) for actions in rows for row in actions)
         outcomes = Outcomes(
             np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape, np.bool_)
@@ -279,6 +280,23 @@ class FiniteMDP(NamedTuple):
     def __repr__(self):
         sizes = f"{self.n_states} states, {self.n_actions} actions, horizon={self.horizon}"
         return f"{type(self).__name__}({sizes})"
+
+
+def _rows(env, table):
+    """The outcomes of a Gymnasium table, by state and action."""
+    try:
+        n_actions = len(table[0])
+        rows = [
+            [[tuple(outcome) for outcome in table[s][a]] for a in range(n_actions)] for s in range(len(table))
+        ]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"env={env!r}: P must have the same actions 0, 1, ... in states 0, 1, ...") from None
+    for s, actions in enumerate(rows):
+        for a, row in enumerate(actions):
+            if not row or any(len(outcome) != 4 or outcome[1] != int(outcome[1]) for outcome in row):
+                form = "(probability, next state, reward, terminated)"
+                raise ValueError(f"env={env!r}: P[{s}][{a}]={row!r}: must be a list of {form}, not empty")
+    return rows
 
 
 def _floats(name, values, shape=None):

@@ -65,6 +65,10 @@ class MountainCar(NamedTuple):
         """Return a start state."""
         return State(uniform(rng, 0) * 0.2 - 0.6, 0.0)
 
+    def start_bounds(self, *, low=-0.6, high=-0.4):
+        """Return the ends of the intervals that start states are from, by Gymnasium's reset options."""
+        return State(low, 0.0), State(high, 0.0)
+
     def observe(self, state):
         """Return the whole state."""
         return state.position, state.velocity

@@ -78,6 +78,10 @@ class Pendulum(NamedTuple):
         """Return a start state."""
         return State(uniform(rng, 0) * _TURN - math.pi, uniform(rng, 1) * 2.0 - 1.0)
 
+    def start_bounds(self, *, x_init=math.pi, y_init=1.0):
+        """Return the ends of the intervals that start states are from, by Gymnasium's reset options."""
+        return State(-x_init, -y_init), State(x_init, y_init)
+
     def observe(self, state):
         """Return the end of the rod, in units of its length, and the angular velocity."""
         return cos(state.theta), sin(state.theta), state.theta_dot

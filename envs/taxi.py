@@ -85,10 +85,14 @@ class Taxi(NamedTuple):
             If there is no such parameter, or it is not of its kind, or a probability not in [0, 1].
         """
         env = cls(**{name: checked_parameter(cls, name, value) for name, value in parameters.items()})
-        for name in ("rainy_probability", "fickle_probability"):
-            if not 0 <= getattr(env, name) <= 1:
-                raise ValueError(f"{name}={getattr(env, name)!r}: must be between 0 and 1")
+        env.check_parameters()
         return env
+
+    def check_parameters(self):
+        """Raise ValueError unless both probabilities are in [0, 1]."""
+        for name in ("rainy_probability", "fickle_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be between 0 and 1")
 
     @property
     def observation_space(self):

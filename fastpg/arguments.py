@@ -40,6 +40,14 @@ def check_environment(env: Any) -> None:
         env.check_parameters()
 
 
+def check_action_space(space: Any) -> None:
+    """Raise TypeError unless actions are integers or vectors of real numbers."""
+    from gymnasium.spaces import Box, Discrete
+
+    if not isinstance(space, Discrete) and not (isinstance(space, Box) and len(space.shape) == 1):
+        raise TypeError(f"action_space={space}: must be Discrete, or a Box of one axis")
+
+
 def check_policy(policy: Any, env: Any) -> None:
     """Raise TypeError unless `policy` has a policy's methods, ValueError unless it is one for `env`."""
     pair: Any = (type(policy), policy, type(env), env)

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastpg.arguments import check_environment, check_integer
+from fastpg.arguments import check_action_space, check_environment, check_horizon, check_integer
 from fastpg.bindings import Bindings, is_covered
 from fastpg.dispatch import distinct
 from fastpg.lane_memory import allocate, element, holds_arrays, leaves_of
@@ -81,6 +81,9 @@ def check_env(env: Any, *, n_steps: int = 200, seed: int = 0) -> EnvironmentRepo
     check_environment(env)
     check_integer("n_steps", n_steps, 1)
     report = EnvironmentReport(type(env).__name__)
+    _look_at_attributes(env, report)
+    if report.errors:
+        raise TypeError(f"env: {report}")
     _read_methods(env, report)
     try:
         play(env, n_steps, seed, report)
@@ -93,6 +96,18 @@ def check_env(env: Any, *, n_steps: int = 200, seed: int = 0) -> EnvironmentRepo
     if report.errors:
         raise TypeError(f"env: {report}")
     return report
+
+
+def _look_at_attributes(env, report):
+    """What no method tells: the action space and the horizon."""
+    try:
+        check_action_space(env.action_space)
+        if env.horizon is not None:
+            check_horizon(env, None)
+    except (TypeError, ValueError) as error:
+        report.errors.append(str(error))
+    if not hasattr(env, "observation_space"):
+        report.errors.append("observation_space: is missing")
 
 
 # --- the source ---

@@ -48,6 +48,7 @@ class Simulator:
             raise RuntimeError("NUMBA_DISABLE_JIT: environments are stepped together by compiled code only")
         self.env = env
         self.n, self.horizon, self.same_step = n, horizon, same_step
+        self._arguments = n, horizon, observation_dtype, same_step, threads
         space = env.action_space
         self._width = int(np.prod(space.shape)) if space.shape else 0
         self._like_action = (0.0,) * self._width if self._width else 0
@@ -93,6 +94,19 @@ class Simulator:
             self._actions = np.full(size, first, np.int64)
             self._bounds = first, first + int(space.n) - 1
         self._flat_actions = self._actions.reshape(-1)
+
+    def __getstate__(self):
+        """What a copy is made of: arrays share memory here, and have to in the copy."""
+        kept = self._memory, self._keep.keys, self._keep.numbers, self._keep.over, self._keep.outcomes
+        return self.env, self._arguments, [array.copy() for array in (*kept, self._keep.kinds)]
+
+    def __setstate__(self, copied):
+        """Build a simulator in the same states, which compiles nothing that is in the cache."""
+        env, arguments, arrays = copied
+        self.__init__(env, *arguments)
+        kept = self._memory, self._keep.keys, self._keep.numbers, self._keep.over, self._keep.outcomes
+        for place, array in zip((*kept, self._keep.kinds), arrays, strict=True):
+            place[...] = array
 
     @property
     def env(self):

@@ -1,12 +1,14 @@
 """check_env: what it finds right, and how it names the usual mistakes; the compiler's errors, readable."""
 
+import importlib
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import fastpg
 from fastpg.environment_checks import check_env
@@ -334,6 +336,35 @@ class Ragged(NamedTuple):
 
 class Place(NamedTuple):
     place: int
+
+
+class Endless(Walk):
+    __slots__ = ()
+    horizon = 0
+
+
+class OfTwoChoices(Walk):
+    __slots__ = ()
+    action_space = MultiDiscrete([2, 2])
+
+
+def test_mistakes_of_attributes_are_named():
+    with pytest.raises(TypeError, match="horizon=0: must be between 1 and"):
+        check_env(Endless())
+    with pytest.raises(TypeError, match="action_space=MultiDiscrete.*must be Discrete, or a Box of one axis"):
+        check_env(OfTwoChoices())
+
+
+def test_the_environment_in_the_readme_is_correct_and_learns(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    code = readme.split("### An environment of your own\n")[1].split("```python\n")[1].split("```")[0]
+    assert code.count("\n") < 40
+    (tmp_path / "crossing.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = importlib.import_module("crossing").run
+    assert capsys.readouterr().out.startswith("Crossing: a correct environment; vectorised\n")
+    before, after = run.history["mean_return"][[0, -1]]
+    assert after > 1.5 * before  # of a hundred: the boat is held on its course more often
 
 
 def test_more_mistakes_are_named():

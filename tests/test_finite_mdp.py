@@ -16,6 +16,7 @@ from toy_text import (
     random_pairs,
 )
 
+import fastpg
 from fastpg.runs import decode, encode
 
 IDS = {
@@ -294,6 +295,38 @@ def test_environments_that_no_table_describes_are_refused():
     fickle.unwrapped.fickle_passenger = True
     with pytest.raises(ValueError, match="fickle outside of the table"):
         FiniteMDP.from_gymnasium(fickle)
+
+
+class Tabled:
+    """What is read of a Gymnasium environment."""
+
+    spec, initial_state_distrib = None, np.array([1.0, 0.0])
+
+    def __init__(self, table):
+        self.P, self.unwrapped = table, self
+
+
+ROW = [(1.0, 0, 0.0, False)]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {0: {0: ROW, 1: ROW}, 1: {0: ROW}},
+        {(0, 0): {0: ROW}},
+        {0: {0: ROW}, 1: {0: []}},
+        {0: {0: [(1.0, 0, 0.0)]}, 1: {0: ROW}},
+        {0: {0: [(1.0, 0.6, 0.0, False)]}, 1: {0: ROW}},
+        np.zeros((2, 1, 1)),
+    ],
+    ids=["empty", "an action is missing", "keys", "no outcome", "three numbers", "half a state", "an array"],
+)
+def test_other_tables_are_refused(table):
+    with pytest.raises(ValueError, match="env=.*P"):
+        FiniteMDP.from_gymnasium(Tabled(table), horizon=5)
+    with pytest.raises(ValueError, match="has no table P"):
+        FiniteMDP.from_gymnasium(fastpg.make("FrozenLake-v1"))
 
 
 # --- bad input ---

@@ -18,6 +18,7 @@ from toy_text import (
     step_gymnasium,
 )
 
+import fastpg
 from fastpg.random import next_step, seed_key, trajectory_rng
 
 pytestmark = needs("Taxi-v4")
@@ -214,6 +215,11 @@ def test_defaults_are_gymnasiums():
 def test_bad_arguments_are_refused_by_name(parameters, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Taxi.make(**parameters)
+
+
+def test_a_taxi_made_without_make_is_checked_where_it_is_used():
+    with pytest.raises(ValueError, match="rainy_probability=7.0: must be between 0 and 1"):
+        fastpg.VectorEnv(Taxi(is_rainy=True, rainy_probability=7.0), 2)
 
 
 def test_masks_of_actions_are_gymnasiums():

@@ -1,6 +1,8 @@
 """The environments as Gymnasium's `VectorEnv` and `Env`: against `SyncVectorEnv`, and ordinary Python."""
 
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 import warnings
@@ -17,9 +19,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import RecordVideo, TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from scipy import stats
 
 import fastpg
 from fastpg.interop.registration import gymnasium_name
+from fastpg.lane_memory import leaves_of
 from fastpg.random import integer, next_step, seed_key, trajectory_rng, uniform
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
@@ -467,6 +471,35 @@ def test_a_step_after_the_end_ignores_the_action_and_pays_nothing():
     np.testing.assert_array_equal(observations, np.transpose(vector.states).astype(np.float32))
 
 
+def test_the_action_of_who_begins_anew_counts_for_nothing():
+    """Not even one that is none: SyncVectorEnv does not look at it."""
+    vector = fastpg.make_vec("CartPole-v1", 3, max_episode_steps=2)
+    vector.reset(seed=0)
+    vector.step([0, 1, 0])
+    vector.step([0, 1, 0])
+    assert vector.over.all()
+    assert vector.step([-1, 7, 1])[1].tolist() == [0.0] * 3
+    with pytest.raises(AssertionError, match="invalid"):
+        vector.step([-1, 0, 0])
+    box = fastpg.VectorEnv(Drift(), 2, max_episode_steps=1)
+    box.reset(seed=0)
+    box.step(np.zeros((2, 2)))
+    assert box.step(np.full((2, 2), np.nan))[1].tolist() == [0.0] * 2
+
+
+def test_no_time_limit():
+    """-1, as in `gymnasium.make`."""
+    vector = gymnasium.make_vec("fastpg:fastpg/Pendulum-v1", num_envs=2, max_episode_steps=-1)
+    vector.reset(seed=0)
+    assert not any(vector.step(np.zeros((2, 1)))[3].any() for _ in range(300))
+
+
+def test_nothing_is_drawn_before_the_first_reset():
+    for env in (fastpg.Env(CartPole(), render_mode="rgb_array"), fastpg.VectorEnv(CartPole(), 2)):
+        with pytest.raises(gymnasium.error.ResetNeeded, match="call reset before render"):
+            env.render()
+
+
 def test_terminated_is_apart_from_truncated():
     """A pole that falls on the last allowed step is both, a step earlier or later one of the two."""
     results = roll(fastpg.make_vec("CartPole-v1", 1), np.zeros((15, 1), int))[1:]
@@ -654,6 +687,112 @@ def test_a_million_environments():
     assert rewards.sum() == 10**6 and not (terminated | truncated).any()
     np.testing.assert_array_equal(observations, np.transpose(vector.states).astype(np.float32))
     assert ((observations[:, 1] > 0) == (actions == 1)).all()  # three pushes one way
+
+
+# --- copies ---
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("name", ["CartPole-v1", "Blackjack-v1", "MinAtar/Breakout-v1"])
+def test_a_copy_goes_on_like_the_original_and_by_itself(name, mode, copied):
+    """In mid-episode, of a number that is no multiple of eight."""
+    env, n, limit = make(name), 11, 9
+    vector = fastpg.VectorEnv(env, n, autoreset_mode=mode, max_episode_steps=limit)
+    actions = lasting_actions(env, n, 60, seed=1)
+    roll(vector, actions[:13], seed=3)
+    again = copied(vector)
+
+    def goes_on(one):
+        for action in actions[13:]:
+            yield (result := one.step(action))
+            over = result[2] | result[3]
+            if mode is DISABLED and over.any():
+                yield one.reset(options={"reset_mask": over})
+
+    expected = tuple(goes_on(again))
+    assert_identical(tuple(goes_on(vector)), expected)  # the one has not moved the other
+    ours, theirs = (leaves_of(one.states) for one in (vector, again))
+    assert_identical(tuple(ours), tuple(theirs))
+
+
+def test_a_copy_of_a_single_environment():
+    env = gymnasium.make("fastpg:fastpg/CartPole-v1")
+    env.reset(seed=0)
+    env.step(1)
+    again = copy.deepcopy(env)
+    for action in (0, 0, 1, 0, 1, 1):
+        assert_identical(env.step(action), again.step(action))
+
+
+# --- reset options ---
+
+STARTS = {
+    "CartPole-v1": {"low": 0.1, "high": 0.2},
+    "Acrobot-v1": {"low": -1.0, "high": 0.5},
+    "MountainCar-v0": {"low": -0.9, "high": -0.8},
+    "MountainCarContinuous-v0": {"low": -0.9, "high": 0.1},
+    "Pendulum-v1": {"x_init": 0.5, "y_init": 0.25},
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_start_states_by_gymnasiums_options(name):
+    """Uniform in the same intervals as Gymnasium's, for one and for many (Kolmogorov & Smirnov, 1e-3)."""
+    options, n = STARTS[name], 20_000
+    vector = fastpg.make_vec(name, n)
+    observations, _ = vector.reset(seed=1, options=options)
+    states = vector.states
+    twin = make(name).gymnasium_twin()
+    theirs = []
+    for i in range(2_000):
+        twin.reset(seed=i, options=options)
+        theirs.append(np.array(twin.unwrapped.state, float))
+    for ours, others in zip(states, np.transpose(theirs), strict=True):
+        if (others == 0).all():
+            np.testing.assert_array_equal(ours, 0)
+        else:
+            assert stats.ks_2samp(ours, others).pvalue > 1e-3
+    for i in (0, 7):
+        one = type(states)(*(float(field[i]) for field in states))
+        np.testing.assert_array_equal(observations[i], np.float32(make(name).observe(one)))
+    single = fastpg.Env(make(name))
+    observation, _ = single.reset(seed=1, options=options)
+    np.testing.assert_array_equal(observation, observations[0])
+    defaults = make(name).start_bounds()
+    vector.reset(seed=1)
+    plain = vector.states
+    parameters = inspect.signature(make(name).start_bounds).parameters
+    vector.reset(seed=1, options={option: parameter.default for option, parameter in parameters.items()})
+    for field, given, low, high in zip(plain, vector.states, *defaults, strict=True):
+        np.testing.assert_allclose(given, field, rtol=0, atol=1e-15)
+        assert (low <= field).all() and (field <= high).all()
+
+
+def test_options_go_with_a_mask_and_others_are_passed_over():
+    vector = fastpg.make_vec("CartPole-v1", 4)
+    vector.reset(seed=0)
+    before = vector.states
+    mask = np.array([True, False, True, False])
+    observations, _ = vector.reset(options={"reset_mask": mask, "low": 1.0, "high": 1.5, "other": "x"})
+    assert (observations[mask] >= 1.0).all() and (observations[mask] <= 1.5).all()
+    np.testing.assert_array_equal(observations[~mask], np.float32(np.transpose(before))[~mask])
+    fastpg.Env(make("Chain-v0")).reset(seed=0, options={"low": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"low": 1.0, "high": 0.5}, ValueError, "the lower end of an interval is above the upper one"),
+        ({"low": "a"}, TypeError, r"options\['low'\]='a': must be a number"),
+        ({"high": np.inf}, ValueError, r"options\['high'\]=inf: must be finite"),
+    ],
+)
+def test_bad_reset_options(options, error, message):
+    with pytest.raises(error, match=message):
+        fastpg.make_vec("CartPole-v1", 2).reset(options=options)
 
 
 # --- Gymnasium's dynamics through the interface ---
@@ -957,8 +1096,21 @@ def test_actions_of_other_spaces():
     ring = fastpg.VectorEnv(Ring(), 2)
     ring.reset(seed=0)
     assert ring.step([-1, 1])[1].tolist() == [-1.0, 1.0]
-    with pytest.raises(AssertionError, match="invalid"):
-        ring.step([2, 0])
+    for bad in ([2, 0], np.full(2, 2**64 - 1, np.uint64), [[0], [1, 1]]):
+        ring.reset()
+        with pytest.raises(AssertionError, match="invalid"):
+            ring.step(bad)
+
+
+def test_a_single_action_is_named_as_it_was_given():
+    env = fastpg.Env(Drift())
+    env.reset(seed=0)
+    for bad in (0.5, [0.5], [np.nan, 0.0], ["a", "b"]):
+        with pytest.raises(AssertionError, match=r"invalid: must be finite numbers of shape \(2,\)"):
+            env.step(bad)
+    pole = fastpg.Env(CartPole())
+    pole.reset(seed=0)
+    pole.step(True)  # in Gymnasium's Discrete(2), too
 
 
 BAD_MASKS = {

@@ -22,6 +22,7 @@ from gymnasium.vector.utils import batch_space
 
 from fastpg.arguments import (
     MAX_HORIZON,
+    check_action_space,
     check_environment,
     check_horizon,
     check_integer,
@@ -29,11 +30,13 @@ from fastpg.arguments import (
     check_threads,
 )
 from fastpg.environment import make, registry
+from fastpg.interop.reset_options import chosen_bounds, moved
 from fastpg.lane_memory import element
 from fastpg.random import seed_key
 from fastpg.simulator import Simulator
 
 MAX_ENVS = 2**31
+_MAX_INT64 = 2**63 - 1
 
 
 class VectorEnv(gymnasium.vector.VectorEnv):
@@ -48,7 +51,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     autoreset_mode : gymnasium.vector.AutoresetMode or str
         "NextStep" unless given, "SameStep" or "Disabled".
     max_episode_steps : int, optional
-        Steps after which an episode is truncated; the environment's horizon, if it has one, unless given.
+        Steps after which an episode is truncated, -1 for no limit; the environment's horizon, if it has one,
+        unless given.
     threads : int, optional
         All that Numba is set to use unless given; few environments use fewer. Results do not depend on it.
     render_mode : "rgb_array", optional
@@ -80,9 +84,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.render_mode = _render_mode(env, render_mode, ("rgb_array",))
         self.metadata = {**_metadata(env, ("rgb_array",)), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = env.observation_space
-        self.single_action_space = space = env.action_space
-        if not isinstance(space, Discrete) and not (isinstance(space, Box) and len(space.shape) == 1):
-            raise TypeError(f"action_space={space}: must be Discrete, or a Box of one axis")
+        self.single_action_space = env.action_space
+        check_action_space(env.action_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._simulator = Simulator(
@@ -101,8 +104,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._autoreset = self.autoreset_mode is not AutoresetMode.DISABLED
         self._actions_shape = (self.num_envs, *self.single_action_space.shape)  # type: ignore[misc]
         self._action_kinds = "iu" if isinstance(self.single_action_space, Discrete) else "fiu"
+        self._some_action = getattr(self.single_action_space, "start", 0)
         self._begun = False
         self._twin: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: all but Gymnasium's renderer, of which it makes its own."""
+        return self.__dict__ | {"_twin": None}
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
@@ -131,15 +139,26 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._simulator.set_states(states, where)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
-        """Begin new episodes, everywhere or where ``options["reset_mask"]`` is true."""
+        """Begin new episodes, everywhere or where ``options["reset_mask"]`` is true.
+
+        Other options are those of Gymnasium's environment, where it has some: "low" and "high" of CartPole,
+        Acrobot and both MountainCars, "x_init" and "y_init" of Pendulum.
+        """
         mask = None
         if options is not None and "reset_mask" in options:
             mask = options["reset_mask"]
             self._check_mask(mask)
+        bounds = chosen_bounds(self.env, options)
         if seed is not None or self._seeds is None:
             self._seed(seed, mask)
         self._begun = True
-        return self._observed(self._simulator.reset(mask)), {}
+        observations = self._simulator.reset(mask)
+        if bounds is not None:
+            begun = np.ones(self.num_envs, np.bool_) if mask is None else mask
+            starts = moved(self.env, type(self.states)(*(field[begun] for field in self.states)), bounds)
+            self._simulator.set_states(starts, begun)
+            observations = self._simulator.reset(~np.ones_like(begun))  # of the states there are
+        return self._observed(observations), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Step all environments: observations, rewards, terminated, truncated, infos."""
@@ -152,6 +171,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
                 "an episode is over: reset(options={'reset_mask': terminated | truncated}) before step"
             )
         outcome = self._simulator.step(array, autoreset)
+        if outcome is None and autoreset and self.over.any():  # whose actions count for nothing
+            array = array.copy()
+            array[self.over] = self._some_action
+            outcome = self._simulator.step(array, autoreset)
         if outcome is None:
             raise self._invalid(actions)
         observations, final, rewards, terminated, truncated = outcome
@@ -170,6 +193,8 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def render(self) -> tuple[Any, ...] | None:
         """Return a picture of each environment."""
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("call reset before render")
         if self.render_mode is None:
             gymnasium.logger.warn("render: this environment was made without a render_mode")
             return None
@@ -218,7 +243,12 @@ class VectorEnv(gymnasium.vector.VectorEnv):
 
     def _check_actions(self, actions):
         """Actions as an array of the right shape; whether all are in the space, the simulator tells."""
-        array = np.asarray(actions)
+        try:
+            array = np.asarray(actions)
+        except ValueError:  # rows of unequal length
+            raise self._invalid(actions) from None
+        if array.dtype == np.uint64 and array.size and array.max() > _MAX_INT64:
+            raise self._invalid(actions)
         if array.shape != self._actions_shape or array.dtype.kind not in self._action_kinds:
             raise self._invalid(actions)
         return array
@@ -290,9 +320,10 @@ class Env(gymnasium.Env):
         self._terminated = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
-        """Begin an episode."""
+        """Begin an episode; options are those of `VectorEnv.reset`."""
         super().reset(seed=seed)
-        observations, _ = self._vector.reset(seed=seed)
+        options = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
+        observations, _ = self._vector.reset(seed=seed, options=options)
         self._terminated = False
         if self.render_mode == "human":
             self.render()
@@ -304,16 +335,30 @@ class Env(gymnasium.Env):
             raise AssertionError(f"{action!r} ({type(action)}) invalid")
         if self._terminated:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset before step")
-        actions = np.asarray(action)[np.newaxis]
+        if isinstance(self.action_space, Discrete):
+            action = int(action)  # which may have been a boolean
+        else:
+            self._check_action(action)
         self._vector._simulator.over[:] = False  # one that is truncated may go on
-        observations, rewards, terminated, truncated, _ = self._vector.step(actions)
+        observations, rewards, terminated, truncated, _ = self._vector.step(np.asarray(action)[np.newaxis])
         self._terminated = bool(terminated[0])
         if self.render_mode == "human":
             self.render()
         return self._single(observations), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
+    def _check_action(self, action):
+        """Raise AssertionError unless an action of a Box is as many finite numbers."""
+        shape = self.action_space.shape
+        array = np.asarray(action)
+        if array.shape != shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise AssertionError(
+                f"{action!r} ({type(action)}) invalid: must be finite numbers of shape {shape}"
+            )
+
     def render(self) -> Any:
         """Return the environment's picture of the state, or what Gymnasium's renderer makes of it."""
+        if not self._vector._begun:
+            raise gymnasium.error.ResetNeeded("call reset before render")
         if self.render_mode is None:
             gymnasium.logger.warn("render: this environment was made without a render_mode")
             return None
@@ -354,7 +399,11 @@ def make_vec(
 
 
 def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: Any) -> Env:
-    """The entry point that Gymnasium calls: it wraps the time limit itself, if it knows one."""
+    """The entry point that Gymnasium calls: it wraps the time limit itself, if it knows one.
+
+    Where its registry knows none (the horizon of LinearQuadratic-v0 is a parameter), the environment has its
+    own, which a `max_episode_steps` of `gymnasium.make` can shorten and `horizon=` alone lengthen.
+    """
     time_limit = registry[fastpg_id].horizon is None
     return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=time_limit)
 
@@ -369,8 +418,8 @@ def make_vector(fastpg_id: str, **settings: Any) -> VectorEnv:
 
 
 def _horizon(env, max_episode_steps):
-    if max_episode_steps is None and env.horizon is None:
-        return MAX_HORIZON
+    if max_episode_steps == -1 or (max_episode_steps is None and env.horizon is None):
+        return MAX_HORIZON  # -1: as in `gymnasium.make`
     if max_episode_steps is None:
         return check_horizon(env, None)
     return check_integer("max_episode_steps", max_episode_steps, 1, MAX_HORIZON)
