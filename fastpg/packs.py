@@ -84,8 +84,7 @@ def _arithmetic(function, instruction):
 
     def implementation(context, builder, sig, args):
         operands = [
-            as_pack(context, builder, *pair, sig.return_type)
-            for pair in zip(args, sig.args, strict=True)
+            as_pack(context, builder, *pair, sig.return_type) for pair in zip(args, sig.args, strict=True)
         ]
         return getattr(builder, instruction)(*operands, flags=FLAGS)
 
@@ -206,7 +205,9 @@ def fill(x, like):
 @lowered(fill)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
-        return as_pack(context, builder, args[0], x, like) if isinstance(like, Pack) else args[0]
+        if isinstance(like, Pack):
+            return as_pack(context, builder, args[0], x, like)
+        return context.cast(builder, args[0], x, like)
 
     return like(types.float64, like), codegen
 
@@ -396,10 +397,30 @@ def _(typing, address, start, x):
     def codegen(context, builder, signature, args):
         place = builder.gep(args[0], [args[1]], inbounds=True)
         place = builder.bitcast(place, args[2].type.as_pointer())
-        builder.store(builder.fadd(builder.load(place, align=_bytes(address)), args[2], flags=FLAGS), place, align=_bytes(address))
+        builder.store(
+            builder.fadd(builder.load(place, align=_bytes(address)), args[2], flags=FLAGS),
+            place,
+            align=_bytes(address),
+        )
         return context.get_dummy_value()
 
     return types.void(address, types.intp, x), codegen
+
+
+@compiled_only
+def widened(x):
+    """Return a pack, or a number, in float64."""
+
+
+@lowered(widened)
+def _(typing, x):
+    result = Pack(x.width, types.float64) if isinstance(x, Pack) else types.float64
+
+    def codegen(context, builder, signature, args):
+        wide = context.get_value_type(result)
+        return args[0] if args[0].type == wide else builder.fpext(args[0], wide)
+
+    return result(x), codegen
 
 
 @compiled_only
@@ -504,15 +525,24 @@ def wide_pack_like(address):
     """Return a wide pack of zeros like the numbers there."""
 
 
+@compiled_only
+def number_like(address):
+    """Return 0 like the numbers there."""
+
+
 def _zeros_like_numbers(name, registers):
     @lowered(name)
     def _(typing, address):
+        width = _register_width(address) * registers
+        result = Pack(width, address.dtype) if registers else address.dtype
+
         def codegen(context, builder, signature, args):
-            return ir.Constant(context.get_value_type(signature.return_type), None)
+            return context.get_constant_null(result)
 
-        return Pack(_register_width(address) * registers, address.dtype)(address), codegen
+        return result(address), codegen
 
 
+_zeros_like_numbers(number_like, 0)
 _zeros_like_numbers(pack_like, 1)
 _zeros_like_numbers(wide_pack_like, REGISTERS)
 
@@ -523,13 +553,13 @@ def _register_width(address):
 
 @compiled_only
 def width_of(pack):
-    """Return how many numbers a pack has."""
+    """Return how many numbers a pack has, or 1 for a number."""
 
 
 @lowered(width_of)
 def _(typing, pack):
     def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, pack.width)
+        return context.get_constant(types.intp, getattr(pack, "width", 1))
 
     return types.intp(pack), codegen
 

@@ -235,7 +235,7 @@ TANH_BOUND = np.float32(9.02)
 
 @exact
 def tanh_fraction(y):
-    """Return the hyperbolic tangent of a float32, or of a pack of them, from 0 to `TANH_BOUND`, but for ULPs."""
+    """Return tanh(y) of a float32, or a pack of them, for |y| <= `TANH_BOUND`; it may round beyond 1."""
     z = y * y
     p = fma_float32(fma_float32(fma_float32(_P5, z, _P4), z, _P3), z, _P2)
     p = fma_float32(fma_float32(p, z, _P1), z, _P0)
