@@ -10,9 +10,13 @@ fastpg beside the references (`bench/references`) and the peers (`bench/peers`),
 What is compared runs in turn, A B C A B C, so that a machine which slows down slows all; a ratio is the
 median of the ratios within rounds. Each peer runs at the fastest of the settings that are tried, with all
 cores; time to compile is told apart. In the tables the strongest peer stands first. Peers may have an
-interpreter of their own (`bench.contestants`); what is not installed is skipped, and a line says so. Run it
-from the checkout's root on an idle machine. ``--publish`` writes the table and the picture that the README
-shows.
+interpreter of their own (`bench.contestants`). What is not installed, or fails, is skipped, and a line says
+so. Run it from the checkout's root on an idle machine; it takes some half an hour.
+
+Every line is kept as soon as it is measured, in ``bench/results`` (``--quick``: in ``bench/results/quick``,
+which git ignores). A run of some sections, environments or peers takes the place of those lines and leaves
+the others, if they are of the same machine and versions; ``compare.json`` has the date and commit of each.
+``--publish`` writes the table that the README shows.
 """
 
 import argparse
@@ -38,14 +42,28 @@ SECTIONS: dict[str, Callable[[Effort, str], Iterator[Duel]]] = {
 }
 
 
+SAME = ("processor", "system", "versions", "effort")  # conditions of lines that may stand in one table
+SECONDS = {"gradient": 0, "network": 0, "stepping": 0, "training": 0}  # of a task, about
+
+
 def read(path: Path) -> tuple[dict[str, str], list[Duel]]:
-    """Return what a run has kept."""
+    """Return what a run has kept; nothing if there is no such file."""
+    if not path.exists():
+        return {}, []
     content = json.loads(path.read_text(encoding="utf-8"))
     return content["conditions"], [Duel(**duel) for duel in content["duels"]]
 
 
-def main() -> None:
-    """Run all sections, or those named, and report."""
+def write(directory: Path, facts: dict[str, str], duels: list[Duel]) -> None:
+    """Keep what has been measured."""
+    content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}
+    (directory / "compare.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    report = f"# fastpg and its peers\n\n{markdown(facts, duels)}"
+    (directory / "compare.md").write_text(report, encoding="utf-8")
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "sections", nargs="*", metavar="section", help=f"all unless given: {', '.join(SECTIONS)}"
@@ -56,39 +74,56 @@ def main() -> None:
     parser.add_argument(
         "--peers", default=sys.executable, metavar="PYTHON", help="interpreter that has the peers"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of compare.json, .md and .png")
-    parser.add_argument("--add", action="store_true", help="keep what else is in compare.json")
+    parser.add_argument("--out", type=Path, help="directory of compare.json, .md and .png")
     parser.add_argument("--publish", action="store_true", help="write the README's table as well")
-    arguments = parser.parse_args()
-    unknown = set(arguments.sections) - set(SECTIONS)
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    chosen = arguments.sections or list(SECTIONS)
-    effort = QUICK if arguments.quick else FULL
-    if arguments.ids:
-        if not set(arguments.ids) <= set(IDS):
-            parser.error(f"--ids {' '.join(arguments.ids)}: there are {', '.join(IDS)}")
-        effort = replace(effort, ids=tuple(arguments.ids))
-    effort = replace(effort, only=tuple(arguments.only))
-    facts = conditions() | {"effort": "quick" if arguments.quick else "full"}
-    kept = arguments.out / "compare.json"
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    duels = read(kept)[1] if arguments.add and kept.exists() else []
-    for name in chosen:
+    if asked.ids and not set(asked.ids) <= set(IDS):
+        parser.error(f"--ids {' '.join(asked.ids)}: there are {', '.join(IDS)}")
+    if asked.quick and asked.publish:
+        parser.error("--publish: not with --quick, whose figures are rough")
+    asked.whole = not (asked.sections or asked.ids or asked.only)
+    asked.sections = asked.sections or list(SECTIONS)
+    asked.out = asked.out or (RESULTS / "quick" if asked.quick else RESULTS)
+    return asked
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run all sections, or those named, and report."""
+    asked = options(arguments)
+    effort = QUICK if asked.quick else FULL
+    effort = replace(effort, ids=tuple(asked.ids or effort.ids), only=tuple(asked.only))
+    facts = conditions() | {"effort": "quick" if asked.quick else "full"}
+    asked.out.mkdir(parents=True, exist_ok=True)
+    earlier, duels = read(asked.out / "compare.json")
+    different = [name for name in SAME if earlier and earlier.get(name) != facts[name]]
+    if different and not asked.whole:
+        sys.exit(
+            f"{asked.out}/compare.json: of another {', '.join(different)}; run all sections, or give --out"
+        )
+    duels = [] if different else duels
+    measured = set()
+    for name in asked.sections:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        for duel in SECTIONS[name](effort, arguments.peers):
+        for duel in SECTIONS[name](effort, asked.peers):
             anew = replace(duel, measured=f"{facts['date'][:16]}, commit {facts['commit']}")
+            measured.add(duel.name())
             duels = [other for other in duels if other.name() != duel.name()] + [anew]
-            content = {"conditions": facts, "duels": [asdict(duel) for duel in duels]}
-            kept.write_text(json.dumps(content, indent=1), encoding="utf-8")  # whatever comes after
+            write(asked.out, facts, duels)
             print(f"  {duel.task}: {' | '.join(duel.cells())}", file=sys.stderr, flush=True)
+    if asked.whole:  # a task or a peer that there is no more
+        duels = [duel for duel in duels if duel.name() in measured]
     facts["load at end"] = load()
-    report = markdown(facts, duels)
-    (arguments.out / "compare.md").write_text(f"# fastpg and its peers\n\n{report}", encoding="utf-8")
-    draw(duels, arguments.out / "compare.png")
-    if arguments.publish:
+    write(asked.out, facts, duels)
+    draw(duels, asked.out / "compare.png")
+    if asked.publish:
         publish(facts, duels)
-    print(report)
+    print(markdown(facts, duels))
+    print(
+        f"kept in {asked.out}: compare.json, compare.md, compare.png" + ", and in README.md" * asked.publish
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 
 import fastpg
 from bench.contestants import Setting, fastest, installed, timer
-from bench.duels import Duel, Effort, first_call_seconds, fought, not_there
+from bench.duels import Duel, Effort, failed, first_call_seconds, fought, not_there
 from bench.measuring import CORES
 from bench.policies import BALANCING, THETA_SEEDS, UNIFORM, balancing_network, random_theta
 from bench.references import yardstick
@@ -111,12 +112,15 @@ def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
         if with_c and yardstick.compiler() is None:
             yield Duel("gradient", task, "C by hand", skipped="no gcc")
         elif with_c:
-            library = c_library(policy)
-            flags = yardstick.FLAGS if policy.dtype == np.float64 else yardstick.SINGLE
-            setting = f"{' '.join(flags)}, {CORES} threads, {policy.dtype}"
-            facts = c_facts(theta, library)
-            duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, facts))
-            timers.append(c_timer(theta, library, effort.seconds))
+            try:
+                library = c_library(policy)
+                flags = yardstick.FLAGS if policy.dtype == np.float64 else yardstick.SINGLE
+                setting = f"{' '.join(flags)}, {CORES} threads, {policy.dtype}"
+                facts = c_facts(theta, library)
+                duels.append(checked("gradient", task, "C by hand", setting, policy, id, theta, facts))
+                timers.append(c_timer(theta, library, effort.seconds))
+            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+                yield Duel("gradient", task, "C by hand", skipped=failed(error))
         candidates = gradient_settings(id, theta, effort, peers)
         if policy.dtype == np.float32:  # the others compute in float64
             candidates = {name: way for name, way in candidates.items() if name[:3] in ("JAX", "PyT")}
@@ -173,12 +177,16 @@ def against(
         if not installed(python, package):
             yield Duel(section, task, name, skipped=not_there(python, package))
             continue
-        how, contestant = fastest(ways, effort.seconds)
-        contestants.append(contestant)
-        facts = contestant.facts
-        kind = "float64" if name.startswith(("NumPy", "Python")) else "float32"
-        setting = ", ".join(filter(None, (facts["versions"], facts["setting"], how, kind)))
-        duels.append(checked(section, task, name, setting, policy, id, theta, facts))
+        try:
+            how, contestant = fastest(ways, effort.seconds)
+            contestants.append(contestant)
+            facts = contestant.facts
+            kind = "float64" if name.startswith(("NumPy", "Python")) else "float32"
+            setting = ", ".join(filter(None, (facts["versions"], facts["setting"], how, kind)))
+            duels.append(checked(section, task, name, setting, policy, id, theta, facts))
+        except RuntimeError as error:
+            yield Duel(section, task, name, skipped=failed(error))
+            continue
         timers.append(timer(contestant, effort.seconds))
     maker = f"SoftmaxMLP.for_env(env, hidden={HIDDEN})"
     if section == "gradient":

@@ -1,6 +1,7 @@
 """Tables and the picture of a comparison (`bench.compare`)."""
 
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,17 @@ def ordered(duels: list[Duel]) -> list[Duel]:
     )
 
 
+def runs(duels: list[Duel]) -> dict[str, int]:
+    """Return the runs in which they were measured, oldest first: date and commit, and how many lines."""
+    return dict(sorted(Counter(duel.measured for duel in duels if duel.measured).items()))
+
+
 def markdown(facts: dict[str, str], duels: list[Duel]) -> str:
     """Return the report."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
+    measured = runs(duels)
+    if len(measured) > 1:
+        lines.append(f"- lines: {'; '.join(f'{n} of {when}' for when, n in measured.items())}")
     for section, (title, what, last) in HEADINGS.items():
         chosen = ordered([duel for duel in duels if duel.section == section])
         if not chosen:
@@ -77,8 +86,9 @@ def markdown(facts: dict[str, str], duels: list[Duel]) -> str:
 
 def summary(facts: dict[str, str], duels: list[Duel]) -> str:
     """Return the README's table: one line a contest, the strongest peers first."""
+    days = sorted({when[:10] for when in runs(duels)} or {facts["date"][:10]})
     lines = [
-        f"`python -m bench.compare` on {facts['date'][:10]}: {facts['processor']}, {facts['versions']}. "
+        f"`python -m bench.compare` on {' and '.join(days)}: {facts['processor']}, {facts['versions']}. "
         "Medians with quartiles; the strongest peer first. Linear policies in float64 in fastpg, C, NumPy, "
         "the Python loop, in float32 in JAX and PyTorch, and everywhere where the table says so; networks in "
         "float32. Those who train have networks "

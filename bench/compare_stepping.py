@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import fastpg
 from bench.contestants import Setting, fastest, installed, timer
-from bench.duels import Duel, Effort, first_call_seconds, fought, not_there
+from bench.duels import Duel, Effort, failed, first_call_seconds, fought, not_there
 from bench.measuring import CORES, alternate
 from fastpg.throughput import stepping_timer
 
@@ -100,7 +100,11 @@ def stepping_duels(id: str, effort: Effort, peers: str) -> Iterator[Duel]:
         if not installed(candidates[0].command[0], package):
             yield Duel("stepping", task, name, skipped=not_there(peers, package))
             continue
-        how, contestant = fastest(candidates, effort.seconds)
+        try:
+            how, contestant = fastest(candidates, effort.seconds)
+        except RuntimeError as error:
+            yield Duel("stepping", task, name, skipped=failed(error))
+            continue
         contestants.append(contestant)
         facts = contestant.facts
         setting = ", ".join(filter(None, (facts["versions"], how, facts.get("setting"))))

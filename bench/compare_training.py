@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 
 from bench.contestants import installed, settings
-from bench.duels import Duel, Effort, not_there
+from bench.duels import Duel, Effort, failed, not_there
 from bench.measuring import ROOT
 from bench.peers.solving import STARTED, THRESHOLDS
 
+PATIENCE = 300.0  # seconds until a process has solved its problem
 COMPILED = ("fastpg PPO", "PureJaxRL-style PPO", "RLtools SAC")
 LEARNERS: dict[
     str, dict[str, tuple[str, str, tuple[str, ...]]]
@@ -41,7 +42,10 @@ def solve(python: str, module: str, id: str, arguments: tuple[str, ...], caches:
     command = [python, "-W", "ignore", "-m", module, id, *arguments, "--seed", str(seed)]
     started = time.perf_counter()
     names[STARTED] = str(time.time())
-    done = subprocess.run(command, cwd=ROOT, env=names, text=True, capture_output=True)
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=names, text=True, capture_output=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"not solved within {PATIENCE:.0f} s") from error
     seconds = time.perf_counter() - started
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stderr}")
@@ -70,18 +74,37 @@ def training_duels(id: str, effort: Effort, peers: str, caches: str) -> Iterator
         else:
             yield Duel("training", task, name, skipped=not_there(peers, package))
     told: dict[str, list[dict]] = {name: [] for name in runners}
-    first = {}
-    for name, (python, module, arguments) in runners.items():
-        if name not in ("fastpg", *COMPILED):
-            continue
-        first[name] = solve(python, module, id, arguments, caches, 0)
-        print(f"  {name}, first process: {first[name]}", file=sys.stderr, flush=True)
+    first, failures = {}, {}
+
+    def run(name, seed):
+        """Run a learner once, and note if a peer's fails: it does not run again."""
+        if name in failures:
+            return None
+        python, module, arguments = runners[name]
+        try:
+            done = solve(python, module, id, arguments, caches, seed)
+        except RuntimeError as error:
+            if name == "fastpg":
+                raise
+            failures[name] = failed(error)
+            print(f"  {name}: {error}", file=sys.stderr, flush=True)
+            return None
+        print(f"  {name}, seed {seed}: {done}", file=sys.stderr, flush=True)
+        return done
+
+    for name in runners:
+        if name in ("fastpg", *COMPILED):
+            first[name] = run(name, 0)
     for seed in range(effort.seeds):
-        for name, (python, module, arguments) in runners.items():
-            told[name].append(solve(python, module, id, arguments, caches, seed))
-            print(f"  {name}, seed {seed}: {told[name][-1]}", file=sys.stderr, flush=True)
+        for name in runners:
+            told[name].append(run(name, seed))
+    for name, why in failures.items():
+        yield Duel("training", task, name, skipped=why)
+        del runners[name]
     # The same seed with nothing compiled, and with everything that is kept on the disk.
-    extra = {name: max(0.0, first[name]["seconds"] - told[name][0]["seconds"]) for name in first}
+    extra = {
+        name: max(0.0, first[name]["seconds"] - told[name][0]["seconds"]) for name in first if name in runners
+    }
     ours = [run["seconds"] for run in told["fastpg"]]
     steps = statistics.median(run["steps"] for run in told["fastpg"])
     for name in list(runners)[1:]:

@@ -8,9 +8,12 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, NoReturn
 
 from bench.measuring import CORES, ROOT
 
@@ -24,8 +27,17 @@ def settings(processes: int = 1) -> dict[str, str]:
     return names
 
 
+PATIENCE = 300.0  # seconds until an answer
+
+
 class Contestant:
-    """One or more processes at the same work."""
+    """One or more processes at the same work.
+
+    Raises
+    ------
+    RuntimeError
+        If one of them ends, or does not answer within `PATIENCE`; all are ended then.
+    """
 
     def __init__(self, *command: str, processes: int = 1):
         self.errors = tempfile.TemporaryFile("w+")
@@ -46,24 +58,45 @@ class Contestant:
     def speed(self, seconds: float) -> float:
         """Return M steps/s of all processes together, at work for that long."""
         for process in self.processes:
-            process.stdin.write(f"{seconds}\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
+            try:
+                process.stdin.write(f"{seconds}\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
+            except (OSError, ValueError):  # it is not there any more
+                self._fail(process)
         return sum(steps / taken for steps, taken in map(self._read, self.processes)) / 1e6
 
     def close(self) -> None:
         """End the processes."""
         for process in self.processes:
-            process.stdin.close()  # type: ignore[union-attr]
+            with suppress(OSError, ValueError):
+                process.stdin.close()  # type: ignore[union-attr]
+            try:
+                process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             process.stdout.close()  # type: ignore[union-attr]
-            process.wait()
         self.errors.close()
 
     def _read(self, process) -> Any:
+        watch = threading.Timer(PATIENCE, process.kill)
+        watch.start()
         line = process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            raise RuntimeError(f"{' '.join(process.args)}:\n{self.errors.read()}")
-        return json.loads(line)
+        watch.cancel()
+        try:
+            return json.loads(line)
+        except ValueError:
+            return self._fail(process, line)
+
+    def _fail(self, process, line: str = "") -> NoReturn:
+        """Raise, with what the processes have said."""
+        for other in self.processes:
+            other.kill()
+            other.wait()
+        self.errors.seek(0)
+        said = self.errors.read().strip() or line.strip() or f"no answer within {PATIENCE:.0f} s"
+        self.close()
+        raise RuntimeError(f"{' '.join(process.args)}:\n{said}")
 
 
 class Setting(NamedTuple):
@@ -75,17 +108,32 @@ class Setting(NamedTuple):
 
 
 def fastest(candidates: list[Setting], seconds: float) -> tuple[str, Contestant]:
-    """Return the fastest of some settings, by the best of three, and its name; the others are ended."""
-    best, best_speed, best_name = None, 0.0, ""
+    """Return the fastest of some settings, by the best of three, and its name; the others are ended.
+
+    A setting that fails is left out.
+
+    Raises
+    ------
+    RuntimeError
+        If all of them fail.
+    """
+    best, best_speed, best_name, error = None, 0.0, "", None
     for name, command, processes in candidates:
-        contestant = Contestant(*command, processes=processes)
-        speed = max(contestant.speed(seconds) for _ in range(3)) if len(candidates) > 1 else 0.0
+        try:
+            contestant = Contestant(*command, processes=processes)
+            speed = max(contestant.speed(seconds) for _ in range(3)) if len(candidates) > 1 else 0.0
+        except RuntimeError as failure:
+            error = failure
+            print(f"  {name or command[-1]} failed: {failure}", file=sys.stderr, flush=True)
+            continue
         if best is None or speed > best_speed:
             best, contestant = contestant, best
             best_speed, best_name = speed, name
         if contestant is not None:
             contestant.close()
-    assert best is not None
+    if best is None:
+        assert error is not None
+        raise error
     return best_name, best
 
 

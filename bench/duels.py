@@ -1,5 +1,6 @@
 """What a comparison consists of: duels, each of one peer with fastpg, fought in turn (`bench.compare`)."""
 
+import math
 import os
 import statistics
 import tempfile
@@ -90,10 +91,32 @@ def first_call_seconds(code: str) -> float:
 
 
 def fought(duels: list[Duel], rounds: int, ours: Callable, timers: list[Callable]) -> Iterator[Duel]:
-    """Run all in turn; yield the duels with what was measured."""
-    measured = alternate(rounds, ours, *timers)
-    for duel, theirs in zip(duels, measured[1:], strict=True):
-        yield replace(duel, ours=measured[0], theirs=theirs)
+    """Run all in turn; yield the duels with what was measured, or with why a peer dropped out."""
+    failures: dict[int, str] = {}
+
+    def watched(position, timer):
+        def speed():
+            if position not in failures:
+                try:
+                    return timer()
+                except RuntimeError as error:
+                    failures[position] = failed(error)
+            return math.nan
+
+        return speed
+
+    measured = alternate(rounds, ours, *(watched(i, timer) for i, timer in enumerate(timers)))
+    for i, (duel, theirs) in enumerate(zip(duels, measured[1:], strict=True)):
+        yield (
+            replace(duel, skipped=failures[i])
+            if i in failures
+            else replace(duel, ours=measured[0], theirs=theirs)
+        )
+
+
+def failed(error: Exception) -> str:
+    """Return what a line says of a peer that failed: the last that it said itself."""
+    return f"failed: {str(error).strip().splitlines()[-1][:200]}"
 
 
 def not_there(python: str, package: str) -> str:
