@@ -31,7 +31,7 @@ from bench.duels import FULL, QUICK
 from bench.measuring import CORES, ROOT, Result, alternate, conditions, load, markdown, ratios, run_fresh
 from bench.policies import balancing_network
 from fastpg.blas import single_threaded_blas
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.lane_memory import MAX_LANES
 from fastpg.networks.activations import activate, through_activation
 from fastpg.neural_scores import ROWS
@@ -70,7 +70,7 @@ for line in sys.stdin:
 # --- products of the shapes that a step goes through ---
 
 
-@plain_kernel
+@kernel
 def forward_products(network, theta, layers, n):
     """Multiply as `forward` does, n times; `layers` are matrices of the sizes of all layers."""
     for _ in range(n):
@@ -81,7 +81,7 @@ def forward_products(network, theta, layers, n):
             at += (a + 1) * b
 
 
-@plain_kernel
+@kernel
 def backward_products(network, theta, layers, length, gradient, n):
     """Multiply as `propagate` does, and as `collect` does for trajectories of that length."""
     for _ in range(n):
@@ -96,7 +96,7 @@ def backward_products(network, theta, layers, length, gradient, n):
                 np.dot(layers[k], theta[at : at + a * b].reshape((b, a)), layers[k - 1])
 
 
-@plain_kernel
+@kernel
 def activations(layer, bias, derivative, n):
     """Apply tanh to a layer as often as a step has it applied, and its derivative."""
     for _ in range(n):
@@ -105,7 +105,7 @@ def activations(layer, bias, derivative, n):
             through_activation(layer, layer, 2)
 
 
-@plain_kernel
+@kernel
 def square(a, b, out, n):
     """Multiply matrices."""
     for _ in range(n):
@@ -205,7 +205,7 @@ def seconds_of_forward(theta: np.ndarray) -> float:
         return seconds_of(forwards, network, theta, x, network.workspace(MAX_LANES, theta)) / MAX_LANES
 
 
-@plain_kernel
+@kernel
 def forwards(network, theta, x, work, n):
     """Compute outputs, n times."""
     for _ in range(n):

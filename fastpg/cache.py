@@ -24,6 +24,7 @@ import platformdirs
 from numba.core import serialize
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.np import linalg
 
 from fastpg.bindings import is_found_by_name
 from fastpg.fingerprint import UncacheableError, fingerprint, named_tuple_classes
@@ -73,6 +74,7 @@ class KernelCache(_Cache):
 
     def load_overload(self, sig, target_context):
         """Return the compiled kernel for a signature, or None if it has to be compiled."""
+        _import_arrays()
         target_context.refresh()
         path = self._path(sig, target_context)
         try:
@@ -84,8 +86,7 @@ class KernelCache(_Cache):
                 checksum, payload = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
                 if hashlib.sha256(payload).digest() != checksum:
                     raise ValueError("checksum does not match")
-                # Starts the threads. A kernel that got its parallel region from the cache, too, when it was
-                # compiled does not know that it needs them, and would jump to an address that is not there.
+                # Starts the threads: a kernel with a parallel region is linked with them.
                 numba.get_num_threads()
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
             except Exception as error:  # a damaged entry, of whatever kind, is compiled anew
@@ -124,6 +125,20 @@ class KernelCache(_Cache):
             if temporary is not None:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
+
+
+def _import_arrays():
+    """Import what Numba knows of arrays, without all of SciPy's linear algebra.
+
+    That takes a fifth of the time of a first gradient. Numba imports it to see whether there is a BLAS; there
+    is, and `fastpg.blas` loads it for those who need it.
+    """
+    found = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = found
 
 
 def _type_names(signature) -> str:

@@ -7,6 +7,7 @@ types alone (a parameter's value never recompiles anything), and stays a module-
 can be cached on disk.
 """
 
+import gc
 import types as python_types
 from functools import wraps
 
@@ -56,14 +57,32 @@ def _preset(**options):
     return decorate
 
 
-exact = _preset(forceinline=True, fastmath=False)
+def _for_all(**options):
+    """The same for functions that Python calls, too; for compiled code they are parts, as `inner`."""
+    whole, part = _preset(**options), _preset(**options, **_FOR_CALLERS)
+
+    def decorate(function):
+        dispatcher = whole(function)
+        if not numba.config.DISABLE_JIT:
+            for_callers = part(function)
+            dispatcher.get_call_template = for_callers.get_call_template
+            dispatcher.get_overload = for_callers.get_overload
+        return dispatcher
+
+    return decorate
+
+
+exact = _for_all(forceinline=True, fastmath=False)
 """Small functions in strict IEEE arithmetic, also where a fast-math function calls them (`fastpg.simd`)."""
 
-inline = _preset(forceinline=True, fastmath=FASTMATH)
+inline = _for_all(forceinline=True, fastmath=FASTMATH)
 """Small functions of environments, policies and estimators; inlined, so that loops over them vectorise."""
 
 inner = _preset(forceinline=True, fastmath=FASTMATH, **_FOR_CALLERS)
 """The same for functions that only compiled code calls, which compile faster (`fastpg.parts`)."""
+
+driver = _preset(forceinline=False, fastmath=FASTMATH, **_FOR_CALLERS)
+"""Functions that compiled code calls and that are not inlined, which hold no loop over lanes themselves."""
 
 outline = _preset(forceinline=False, fastmath=FASTMATH, pipeline_class=OutlineCompiler, **_NO_WRAPPERS)
 """Functions that compiled code calls and that are not inlined."""
@@ -135,23 +154,55 @@ def distinct(value):
     return value if alias is cls else tuple.__new__(alias, value)
 
 
-def kernel(function):
-    """A function called from Python: parallel over all cores, kept in the on-disk kernel cache."""
+def kernel(function, fastmath=FASTMATH):
+    """A function called from Python, kept in the on-disk kernel cache."""
     if numba.config.DISABLE_JIT:
         return _c_arithmetic(function)
-    return _compiled_kernel(function, parallel=True)
-
-
-def plain_kernel(function):
-    """The same without a parallel region."""
-    return _c_arithmetic(function) if numba.config.DISABLE_JIT else _compiled_kernel(function, parallel=False)
-
-
-def _compiled_kernel(function, parallel):
-    options = {"error_model": "numpy", "nogil": True, "fastmath": FASTMATH}
-    dispatcher = numba.njit(parallel=parallel, **options)(function)
+    options = {"error_model": "numpy", "nogil": True, "fastmath": fastmath, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(**options)(function)
     dispatcher._cache = KernelCache(function)
+    dispatcher._compiler.compile = _without_garbage_collection(dispatcher._compiler.compile)
     return dispatcher
+
+
+_INTERPRETED = 2**15  # numbers, which take some 10 ms; to compile a kernel takes a third of a second
+
+
+def late_kernel(function):
+    """The same for what is done in no time: interpreted until it has been called for many numbers in arrays.
+
+    Compiled in strict arithmetic, so that both have the same bits.
+    """
+    if numba.config.DISABLE_JIT:
+        return _c_arithmetic(function)
+    compiled, interpreted = kernel(function, fastmath=False), _c_arithmetic(function)
+    seen = 0
+
+    @wraps(function)
+    def either(*args):
+        nonlocal seen
+        if seen <= _INTERPRETED:
+            seen += sum(arg.size for arg in args if isinstance(arg, np.ndarray))
+        return (interpreted if seen <= _INTERPRETED else compiled)(*args)
+
+    either.compiled = compiled
+    return either
+
+
+def _without_garbage_collection(function):
+    """Compiling makes a million objects that stay; looking through them took a tenth of the time."""
+
+    @wraps(function)
+    def call(*args):
+        if not gc.isenabled():
+            return function(*args)
+        gc.disable()
+        try:
+            return function(*args)
+        finally:
+            gc.enable()
+
+    return call
 
 
 def compiled_for(function, arguments):

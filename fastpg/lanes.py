@@ -15,7 +15,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 
 from fastpg import vectors
-from fastpg.dispatch import inner, lowered, outline, plain_kernel
+from fastpg.dispatch import driver, inner, kernel, lowered, outline
 from fastpg.lane_arrays import check_array_type
 from fastpg.lane_memory import (
     allocate,
@@ -226,14 +226,14 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, recor
             return n_steps
 
 
-@outline
+@driver
 def simulate(parcel, chunk):
     """Run a chunk's trajectories to their ends, add them to its row of `totals`, and note the steps."""
     call, all_totals, all_steps = unpack(parcel)
     env, policy, theta, accumulator, horizon, key, base, first, end, size = call
     theta = lane_parameters(theta)
     start = first + chunk * size
-    stop = min(end, start + size)
+    stop = end if end < start + size else start + size
     totals = all_totals[chunk]
     like = begin(env, policy, theta, accumulator, key, base, start)
     memory = allocate(like)
@@ -278,11 +278,11 @@ def simulate(parcel, chunk):
                     move_record(record, n_lanes, lane, horizon, last, observation)
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
-    settle_scores(policy, record)
+        settle_scores(policy, record)
     all_steps[chunk] = n_steps
 
 
-@plain_kernel
+@kernel
 def simulate_chunks(env, policy, theta, accumulator, horizon, seed, base, start, stop, size, totals, n_steps):
     """Run trajectories `start` to `stop - 1` in chunks of `size`, in parallel, a row of `totals` each."""
     call = env, policy, theta, accumulator, horizon, seed_key(seed), base, start, stop, size

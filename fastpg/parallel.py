@@ -1,25 +1,26 @@
 """The parallel region: calls shared out among threads, and what travels there.
 
-Numba compiles everything within its own parallel region four times over. Here the region knows what it calls
-by its address alone, and is compiled once for all kernels; its data come in a parcel, a pointer.
+Numba compiles everything within its own parallel region four times over, an eighth of the time of a kernel
+even for a few lines. Here the region is written in LLVM's language, stands in the kernel that needs it, and
+hands a function to Numba's threads; its data come in a parcel, a pointer.
 """
 
 import os
 import threading
 
 import numba
-import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.core.callconv import RETCODE_USEREXC, Status, excinfo_ptr_t
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import register_model
 
-from fastpg.dispatch import inner, kernel, lowered
+from fastpg.dispatch import inner, lowered
 
-_LINE = 8  # int64 in a cache line: counters of different threads stay on lines of their own
+_LINE = 64  # bytes of a cache line: counters of different threads stay on lines of their own
+_INTEGER, _POINTER = ir.IntType(64), cgutils.voidptr_t
 
 
 class _Parcel(types.Type):
@@ -73,7 +74,7 @@ def _(typing, parcel):
 
 
 def in_parallel(function, parcel, n):
-    """Call ``function(parcel, i)`` for i = 0, ..., n - 1, on all threads; in a `plain_kernel`.
+    """Call ``function(parcel, i)`` for i = 0, ..., n - 1, on all threads; in a `kernel`.
 
     Each thread has a share of the calls, the same
     ones whenever n is the same, whose data its cache may still hold; one that is through with its share takes
@@ -89,12 +90,8 @@ def _call_at(address, parcel, i):
     """Call the compiled function at an address; return where its exception is described, or 0."""
 
 
-def _count_up(counters, i):
-    """Add 1 to an element, in one go for all threads, and return what it was before."""
-
-
-def _thread_count():
-    """Return `numba.get_num_threads()`, with which a kernel could not be kept on disk."""
+def _count_up(address):
+    """Add 1 to the integer at an address, in one go for all threads, and return what it was before."""
 
 
 @inner
@@ -109,45 +106,21 @@ def _take_calls(thread, n_threads, counters, address, parcel, n):
     for k in range(n_threads):
         owner = (thread + k) % n_threads
         end = _share(owner + 1, n_threads, n)
-        i = _count_up(counters, owner * _LINE)
+        i = _count_up(counters + owner * _LINE)
         while i < end:
-            exception = max(exception, _call_at(address, parcel, i))
-            i = _count_up(counters, owner * _LINE)
+            raised = _call_at(address, parcel, i)
+            exception = raised if raised > exception else exception
+            i = _count_up(counters + owner * _LINE)
     return exception
-
-
-@kernel
-def _call_in_parallel(address, parcel, n):
-    n_threads = min(n, _thread_count())
-    counters = np.empty(n_threads * _LINE, np.int64)
-    exceptions = np.empty(n_threads, np.int64)
-    for thread in range(n_threads):
-        counters[thread * _LINE] = _share(thread, n_threads, n)
-    for thread in prange(n_threads):
-        exceptions[thread] = _take_calls(thread, n_threads, counters, address, parcel, n)
-    exception = 0
-    for thread in range(n_threads):
-        exception = max(exception, exceptions[thread])
-    return exception
-
-
-@lowered(_thread_count)
-def _(typing):
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.IntType(64), [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "get_num_threads"), [])
-
-    return types.intp(), codegen
 
 
 @lowered(_count_up)
-def _(typing, counters, i):
+def _(typing, address):
     def codegen(context, builder, signature, args):
-        data = context.make_array(counters)(context, builder, args[0]).data
-        place = builder.gep(data, [args[1]], inbounds=True)
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
+        place = builder.inttoptr(args[0], _INTEGER.as_pointer())
+        return builder.atomic_rmw("add", place, _INTEGER(1), "monotonic")
 
-    return types.int64(counters, types.intp), codegen
+    return types.int64(types.intp), codegen
 
 
 @lowered(_call_at)
@@ -166,16 +139,23 @@ def _(typing, address, parcel, i):
 
 @lowered(in_parallel)
 def _(typing, function, parcel, n):
-    region = typing.resolve_value_type(_call_in_parallel)
-    call_region = region.get_call_type(typing, (types.intp,) * 3, {})
-    call_function = function.get_call_type(typing, (parcel, types.intp), {})
+    integers = (types.intp,) * 6
+    compiled = [
+        (kind.dispatcher, kind.get_call_type(typing, arguments, {}).args)
+        for kind, arguments in (
+            (function, (parcel, types.intp)),
+            (typing.resolve_value_type(_take_calls), integers),
+            (typing.resolve_value_type(_share), integers[:3]),
+        )
+    ]
 
     def codegen(context, builder, signature, args):
-        compiled = function.dispatcher.overloads[call_function.args]
-        context.add_linking_libs([compiled.library])
-        address = context.declare_function(builder.module, compiled.fndesc)
-        places = [builder.ptrtoint(place, ir.IntType(64)) for place in (address, args[1])]
-        exception = context.get_function(region, call_region)(builder, [*places, args[2]])
+        numba.get_num_threads()  # before the region is linked with Numba's threads, they have to be there
+        called, take_calls, share = (dispatcher.overloads[kinds] for dispatcher, kinds in compiled)
+        context.add_linking_libs([called.library, take_calls.library, share.library])
+        address = builder.ptrtoint(context.declare_function(builder.module, called.fndesc), _INTEGER)
+        region = _region(context, builder.module, take_calls, share)
+        exception = builder.call(region, [address, builder.ptrtoint(args[1], _INTEGER), args[2]])
         raised = Status(
             code=RETCODE_USEREXC,
             excinfoptr=builder.inttoptr(exception, excinfo_ptr_t),
@@ -186,6 +166,79 @@ def _(typing, function, parcel, n):
         return context.get_dummy_value()
 
     return types.void(function, parcel, types.intp), codegen
+
+
+def _region(context, module, take_calls, share):
+    """Define ``exception = region(address, parcel, n)`` in a module, unless it is there; return it.
+
+    Each thread has a line of memory: how far its share is, and the exception that it saw. Numba calls
+    ``work(arguments, sizes, strides, data)`` in its threads, each with some of the lines.
+    """
+    name = "fastpg_in_parallel"
+    if name in module.globals:
+        return module.globals[name]
+    region = ir.Function(module, ir.FunctionType(_INTEGER, [_INTEGER] * 3), name)
+    integers = _INTEGER.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [_POINTER.as_pointer(), integers, integers, _POINTER])
+    work = ir.Function(module, kind, f"{name}_work")
+    region.linkage = work.linkage = "internal"
+    region.attributes.add("noinline")  # so that its memory on the stack is given back each time
+    _define_region(context, region, work, share)
+    _define_work(context, work, take_calls)
+    return region
+
+
+def _define_region(context, region, work, share):
+    builder = ir.IRBuilder(region.append_basic_block())
+    address, parcel, n = region.args
+    of_numba = ir.FunctionType(_INTEGER, [])
+    available = builder.call(cgutils.get_or_insert_function(builder.module, of_numba, "get_num_threads"), [])
+    n_threads = builder.select(builder.icmp_signed("<", n, available), n, available)
+    lines = builder.alloca(_INTEGER, builder.mul(n_threads, _INTEGER(_LINE // 8)))
+    lines.align = _LINE
+    first = builder.ptrtoint(lines, _INTEGER)
+    with cgutils.for_range(builder, n_threads) as loop:
+        counter, exception = _line(builder, first, loop.index)
+        builder.store(_call(context, builder, share, loop.index, n_threads, n), counter)
+        builder.store(_INTEGER(0), exception)
+    data = cgutils.pack_array(builder, [first, n_threads, address, parcel, n])
+    values = builder.bitcast(lines, _POINTER), n_threads, _INTEGER(_LINE), data
+    given = [builder.bitcast(cgutils.alloca_once_value(builder, value), _POINTER) for value in values]
+    kind = ir.FunctionType(ir.VoidType(), [_POINTER] * 5 + [_INTEGER] * 3)
+    parallel_for = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
+    with builder.if_then(builder.icmp_signed(">", n_threads, _INTEGER(0))):
+        function = builder.bitcast(work, _POINTER)
+        builder.call(parallel_for, [function, *given, _INTEGER(0), _INTEGER(1), available])
+    last = cgutils.alloca_once_value(builder, _INTEGER(0))
+    with cgutils.for_range(builder, n_threads) as loop:
+        exception = builder.load(_line(builder, first, loop.index)[1])
+        with builder.if_then(cgutils.is_not_null(builder, exception)):
+            builder.store(exception, last)
+    builder.ret(builder.load(last))
+
+
+def _define_work(context, work, take_calls):
+    builder = ir.IRBuilder(work.append_basic_block())
+    own, sizes, _, data = work.args
+    data = builder.load(builder.bitcast(data, ir.ArrayType(_INTEGER, 5).as_pointer()))
+    first, n_threads, address, parcel, n = (builder.extract_value(data, i) for i in range(5))
+    offset = builder.sub(builder.ptrtoint(builder.load(own), _INTEGER), first)
+    with cgutils.for_range(builder, builder.load(sizes)) as loop:
+        thread = builder.add(builder.sdiv(offset, _INTEGER(_LINE)), loop.index)
+        seen = _call(context, builder, take_calls, thread, n_threads, first, address, parcel, n)
+        builder.store(seen, _line(builder, first, thread)[1])
+    builder.ret_void()
+
+
+def _line(builder, first, thread):
+    """Return pointers to the two numbers in a thread's line."""
+    place = builder.add(first, builder.mul(thread, _INTEGER(_LINE)))
+    return [builder.inttoptr(builder.add(place, _INTEGER(i)), _INTEGER.as_pointer()) for i in (0, 8)]
+
+
+def _call(context, builder, compiled, *arguments):
+    """Call a compiled function that raises nothing."""
+    return context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, arguments)[1]
 
 
 # The workqueue threading layer aborts the process when two threads enter it (numba#8563).

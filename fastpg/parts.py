@@ -9,8 +9,35 @@ vectorise in the second round only (those with a `fastpg.lane_calls`). It has no
 either, or the kernel would run that, of the first round, in the process that compiled it: both have one name.
 """
 
+from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import InlineOverloads, NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables, WithLifting
+
+_UNUSED = (WithLifting, InlineClosureLikes, InlineInlinables, InlineOverloads)
+
+
+def _passes(state):
+    """Return Numba's passes; for functions of fastpg itself without those that would find nothing to do."""
+    manager = DefaultPassBuilder.define_nopython_pipeline(state)
+    if state.func_id.func.__module__.startswith("fastpg."):
+        rest = [(kind, name) for kind, name in manager.passes if kind not in _UNUSED]
+        manager.passes = [(_Rewrites if kind is NopythonRewrites else kind, name) for kind, name in rest]
+        manager.finalize()
+    return manager
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Rewrites(NopythonRewrites):
+    """Rewrites expressions of arrays, where there are arrays."""
+
+    _name = "fastpg_rewrites"
+
+    def run_pass(self, state):
+        arrays = any(isinstance(kind, types.Array) for kind in state.typemap.values())
+        return super().run_pass(state) if arrays else False
 
 
 class PartCompiler(CompilerBase):
@@ -20,7 +47,7 @@ class PartCompiler(CompilerBase):
         """Return Numba's own passes; what they write into is a `_Part`."""
         state = self.state
         state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
-        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+        return [_passes(state)]
 
 
 class OutlineCompiler(PartCompiler):
@@ -30,7 +57,7 @@ class OutlineCompiler(PartCompiler):
         """Return Numba's own passes; what they write into is an `_Outline`."""
         state = self.state
         state.library = _Outline(state.targetctx.codegen(), state.func_id.func_qualname)
-        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+        return [_passes(state)]
 
 
 class _Part(JITCodeLibrary):

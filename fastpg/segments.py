@@ -20,7 +20,7 @@ from numba import types
 from fastpg import vectors
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
-from fastpg.dispatch import compiled_form, distinct, inline, inner, outline, plain_kernel
+from fastpg.dispatch import compiled_form, distinct, inline, inner, kernel, outline
 from fastpg.environment import some_state
 from fastpg.lane_arrays import words_of
 from fastpg.lane_memory import (
@@ -278,7 +278,7 @@ def record_chunk(parcel, chunk):
     totals[chunk, 3] = length
 
 
-@plain_kernel
+@kernel
 def record_segment(
     env,
     policy,

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from fastpg.dispatch import inline, inner, lowered, outline, plain_kernel
+from fastpg.dispatch import inline, inner, kernel, lowered, outline
 from fastpg.lane_memory import (
     for_each_lane,
     keep_apart,
@@ -222,7 +222,7 @@ def _are_allowed(actions, lowest, highest):
     return allowed
 
 
-@plain_kernel
+@kernel
 def drive(
     env,
     like_action,

@@ -8,7 +8,7 @@ import pytest
 from fastpg.envs.minatar_breakout import Breakout
 
 import fastpg
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.networks.cnn import CNN
 
 with_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -16,7 +16,7 @@ SMALL = ((5, 6, 2), 3, 4, 3, (7,))
 OF_MINATAR = ((10, 10, 4), 3, 16, 3, (128,))
 
 
-@plain_kernel
+@kernel
 def all_of_it(network, theta, x, work, d_outputs, gradient, direction, outputs, tangents, parts, middle):
     outputs[:] = network.forward(theta, x, work)
     network.propagate(theta, work, d_outputs)

@@ -3,30 +3,30 @@
 import numpy as np
 import pytest
 
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.networks.mlp import MLP
 
 SHAPES = [(3, 2), (4, 5, 3), (4, 64, 64, 2), (2, 7, 5, 6, 1)]
 
 
-@plain_kernel
+@kernel
 def forward(network, theta, x, work):
     return network.forward(theta, x, work)
 
 
-@plain_kernel
+@kernel
 def backward(network, theta, x, work, d_outputs, gradient):
     network.backward(theta, x, work, d_outputs, gradient)
 
 
-@plain_kernel
+@kernel
 def parts(network, theta, x, work, d_outputs, gradients, middle):
     network.propagate(theta, work, d_outputs)
     network.collect(x, work, d_outputs, 0, middle, gradients[0])
     network.collect(x, work, d_outputs, middle, len(x), gradients[1])
 
 
-@plain_kernel
+@kernel
 def tangent(network, theta, x, work, direction):
     return network.tangent(theta, x, work, direction)
 

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastpg.dispatch import outline, plain_kernel
+from fastpg.dispatch import kernel, outline
 from fastpg.pace import Pace
 from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 
@@ -24,7 +24,7 @@ def _note(parcel, i):
     calls[i] += 1 if work > 1.0 else 0
 
 
-@plain_kernel
+@kernel
 def _call(calls, slow):
     in_parallel(_note, pack((calls, slow)), calls.shape[0])
 

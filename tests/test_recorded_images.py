@@ -9,7 +9,7 @@ from test_array_state import Rooms
 
 import fastpg
 from fastpg import vectors
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.random import next_step, policy_rng, seed_key, trajectory_rng
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
@@ -70,7 +70,7 @@ def test_any_number_of_threads_gives_the_same_bits(rooms):
     assert (runs[0] != policy.initial(1)).any()
 
 
-@plain_kernel
+@kernel
 def rows_for(image, numbers):
     return vectors.new_rows(3, image, np.float64), vectors.new_rows(3, numbers, np.float64)
 

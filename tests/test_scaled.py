@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastpg
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.networks.log_std import LEARNED, WithLogStd
 from fastpg.networks.mlp import MLP
 from fastpg.networks.scaled import Scaled
@@ -12,7 +12,7 @@ from fastpg.networks.scaled import Scaled
 SHIFT, FACTOR = (0.5, -2.0, 0.0, 10.0), (2.0, 0.1, 1.0, 0.01)
 
 
-@plain_kernel
+@kernel
 def everything(network, theta, x, work, d_outputs, gradient, direction):
     """Outputs, gradient and tangent."""
     outputs = network.forward(theta, x, work).copy()

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from fastpg.arguments import check_discount
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 
 
-@plain_kernel
+@kernel
 def estimate_advantages(
     rewards, values, next_values, terminated, truncated, discount, trace_decay, reward_scale, advantages
 ):

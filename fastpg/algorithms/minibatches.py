@@ -23,7 +23,7 @@ import numpy as np
 from numba import types
 
 from fastpg import vectors
-from fastpg.dispatch import compiled_form, inline, inner, outline, plain_kernel
+from fastpg.dispatch import compiled_form, inline, inner, kernel, outline
 from fastpg.lane_memory import allocate, for_each_lane, lane_count, put, take, widest_vectors
 from fastpg.neural_lanes import row_at
 from fastpg.parallel import in_parallel, pack, unpack
@@ -287,7 +287,7 @@ def _shuffle(order, key, number):
         order[k], order[other] = order[other], order[k]
 
 
-@plain_kernel
+@kernel
 def ascend(
     policy,
     n_policy,

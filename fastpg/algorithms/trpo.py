@@ -27,7 +27,7 @@ from fastpg.algorithms.checks import check_common, check_count, check_optional
 from fastpg.algorithms.minibatches import Statistics, Weights
 from fastpg.arguments import check_number, check_positive
 from fastpg.blas import single_threaded_blas
-from fastpg.dispatch import distinct, outline, plain_kernel
+from fastpg.dispatch import distinct, kernel, outline
 from fastpg.estimators.natural import natural_gradient
 from fastpg.neural_lanes import row_at
 from fastpg.optimizers import Schedule
@@ -86,7 +86,7 @@ def _sweep_shard(parcel, shard):
         policy.network.backward(theta, x, work, slopes, memory.gradients[shard])
 
 
-@plain_kernel
+@kernel
 def sweep(policy, like_action, what, batch, theta, vector, memory):
     """Go over all rows, in parallel: a gradient or product for each shard, or sums."""
     parcel = pack(((policy, like_action, what), batch, theta, vector, memory))

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import moments, vectors
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import late_kernel
 from fastpg.estimators.sums import COLUMNS, add_returns
 from fastpg.scores import is_neural
 
@@ -49,7 +49,7 @@ def groups_for(n_parameters: int) -> int:
     return GROUPS if n_parameters <= 256 else GROUPS // 4
 
 
-@plain_kernel
+@late_kernel
 def close(sums, baseline, n, result):
     """Write the estimate of ∇J and its standard error into two rows of `result`, from the sums.
 
@@ -83,12 +83,15 @@ def close(sums, baseline, n, result):
             x += sd - b * s
             x2 += s2d2 - 2.0 * b * s2d + b * b * s2
         if baseline == MEAN:
-            x *= n / (n - 1)
-            x2 *= (n / (n - 1)) ** 2
+            scale = n / (n - 1)
+            x *= scale
+            x2 *= scale * scale
         x /= n
         result[0, k] = x
-        # Rounding may leave less than nothing.
-        result[1, k] = math.sqrt(max(x2 / n - x * x, 0.0) / (n - 1)) if n > 1 else math.nan
+        variance = x2 / n - x * x
+        if variance < 0.0:  # rounding may leave less than nothing
+            variance = 0.0
+        result[1, k] = math.sqrt(variance / (n - 1)) if n > 1 else math.nan
 
 
 def closed(sums: np.ndarray, baseline: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastpg.dispatch import inline, plain_kernel
+from fastpg.dispatch import inline, late_kernel
 
 COLUMNS = 7  # Σ(D - c_D), c_D, Σ(R - c), Σ(R - c)², Σ length, number, c
 _MOMENTS, _PLAIN = 5, 2
@@ -32,46 +32,47 @@ def add_returns(row, start, used, total, length):
     return used
 
 
-@plain_kernel
-def add_rows(sums, totals, p):
+@late_kernel
+def add_rows(sums, totals, n_groups, width, p):
     """Add totals of chunks to `sums`, one after the other, each brought to the references c of `sums`.
 
-    In front of the returns are p columns each of Σs, Σs(D - c), Σs², Σs²(D - c) and Σs²(D - c)², or others
-    that know no reference.
+    Both are rows of `width` numbers one after the other (compiling that is faster than arrays of three axes),
+    a row for each group, and in `totals` those of chunk after chunk. In front of the returns are p columns
+    each of Σs, Σs(D - c), Σs², Σs²(D - c) and Σs²(D - c)², or others that know no reference.
     """
-    start = totals.shape[2] - COLUMNS
-    if sums[:, start + 5].sum() == 0.0:  # the first chunk: its first row tells the references
-        group = 0
-        while totals[0, group, start + 5] == 0.0 and group < totals.shape[1] - 1:
-            group += 1
-        sums[:, start + 1] = totals[0, group, start + 1]
-        sums[:, start + 6] = totals[0, group, start + 6]
-    for chunk in range(totals.shape[0]):
-        for group in range(totals.shape[1]):
-            row, total = totals[chunk, group], sums[group]
-            count = row[start + 5]
-            if count == 0.0:
-                continue
-            shift = row[start + 1] - total[start + 1]
-            if start == _MOMENTS * p:
-                for k in range(p):
-                    s, sd, s2 = row[k], row[p + k], row[2 * p + k]
-                    s2d, s2d2 = row[3 * p + k], row[4 * p + k]
-                    total[k] += s
-                    total[p + k] += sd + shift * s
-                    total[2 * p + k] += s2
-                    total[3 * p + k] += s2d + shift * s2
-                    total[4 * p + k] += s2d2 + shift * (2.0 * s2d + shift * s2)
-            else:
-                for k in range(start):
-                    total[k] += row[k]
-            total[start] += row[start] + shift * count
-            shift = row[start + 6] - total[start + 6]
-            d, d2 = row[start + 2], row[start + 3]
-            total[start + 2] += d + shift * count
-            total[start + 3] += d2 + shift * (2.0 * d + shift * count)
-            total[start + 4] += row[start + 4]
-            total[start + 5] += count
+    start = width - COLUMNS
+    count = 0.0
+    for group in range(n_groups):
+        count += sums[group * width + start + 5]
+    if count == 0.0:  # the first chunk: its first row tells the references
+        j = start
+        while totals[j + 5] == 0.0 and j < (n_groups - 1) * width:
+            j += width
+        for group in range(n_groups):
+            i = group * width + start
+            sums[i + 1], sums[i + 6] = totals[j + 1], totals[j + 6]
+    for row in range(len(totals) // width):
+        i, j = row % n_groups * width, row * width
+        count = totals[j + start + 5]
+        if count == 0.0:
+            continue
+        shift = totals[j + start + 1] - sums[i + start + 1]
+        for k in range(start):
+            sums[i + k] += totals[j + k]
+        if start == _MOMENTS * p:
+            for k in range(p):
+                s, s2, s2d = totals[j + k], totals[j + 2 * p + k], totals[j + 3 * p + k]
+                sums[i + p + k] += shift * s
+                sums[i + 3 * p + k] += shift * s2
+                sums[i + 4 * p + k] += shift * (2.0 * s2d + shift * s2)
+        i, j = i + start, j + start
+        sums[i] += totals[j] + shift * count
+        shift = totals[j + 6] - sums[i + 6]
+        d = totals[j + 2]
+        sums[i + 2] += d + shift * count
+        sums[i + 3] += totals[j + 3] + shift * (2.0 * d + shift * count)
+        sums[i + 4] += totals[j + 4]
+        sums[i + 5] += count
 
 
 def merged(sums, totals, p):
@@ -79,9 +80,10 @@ def merged(sums, totals, p):
 
     One after the other: the order of the additions must not depend on how chunks came together.
     """
+    n_groups, width = totals.shape[1:]
     if sums is None:
-        sums = np.zeros(totals.shape[1:])
-    add_rows(sums, totals, p)
+        sums = np.zeros((n_groups, width))
+    add_rows(sums.reshape(-1), totals.reshape(-1), n_groups, width, p)
     return sums
 
 
