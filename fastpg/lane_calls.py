@@ -66,7 +66,7 @@ def _(typing, function, uniform, varying):
         # For the lanes that fill no pack: the same, as it would take as long.
         of_numbers, builder = begin(module, ir.DoubleType(), fixed, "")
         numbers = of_numbers.args[len(fixed) :]
-        values = [as_pack(context, builder, x, types.float64, pack.width) for x in numbers]
+        values = [as_pack(context, builder, x, types.float64, pack) for x in numbers]
         value = builder.call(of_packs, [*of_numbers.args[: len(fixed)], *values])
         builder.ret(builder.extract_element(value, ir.Constant(ir.IntType(32), 0)))
 

@@ -278,7 +278,7 @@ def simulate(parcel, chunk):
                     move_record(record, n_lanes, lane, horizon, last, observation)
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
-        settle_scores(policy, record)
+    settle_scores(policy, record)
     all_steps[chunk] = n_steps
 
 

@@ -17,12 +17,12 @@ from fastpg.vectors import accumulate, add, load, multiply, scale, section, squa
 class Queue(NamedTuple):
     """Scores whose moments wait to be added up together: the sums are fetched and stored once for all."""
 
-    scores: np.ndarray  # (slots, P)
+    scores: np.ndarray  # (slots, P), of the policy's precision
     slots: np.ndarray  # that wait, in order
     places: np.ndarray  # of the sums of each
     factors: np.ndarray
     chosen: np.ndarray  # those that are being added
-    state: np.ndarray  # how many wait, what for (_MOMENTS or _POWERS), and how many are chosen
+    state: np.ndarray  # how many wait, what for (_MOMENTS or _POWERS), how many are chosen, and slots in use
 
 
 class Queued(NamedTuple):
@@ -36,11 +36,22 @@ _MOMENTS, _POWERS = 0, 1
 
 
 @inner
-def new_queue(n_slots, n):
-    """Return a queue for scores of n numbers."""
+def new_queue(n_slots, like):
+    """Return a queue for scores like an array."""
     numbers, zeros = np.zeros(n_slots), np.zeros(n_slots, np.int64)
-    state = np.zeros(3, np.int64)
-    return Queue(np.zeros((n_slots, n)), zeros, zeros.copy(), numbers, zeros.copy(), state)
+    scores = np.zeros((n_slots, len(like)), like.dtype)
+    return Queue(scores, zeros, zeros.copy(), numbers, zeros.copy(), np.zeros(4, np.int64))
+
+
+@inner
+def reserve(queue, count, most):
+    """Return the first of `count` slots, of the first `most`, that nobody waits in."""
+    first = queue.state[3]
+    if first + count > most:
+        flush(queue)
+        first = 0
+    queue.state[3] = first + count
+    return first
 
 
 class Sparse(NamedTuple):
@@ -384,39 +395,51 @@ def _wait(sums, x, factor, kind):
 
 @inner
 def _add_chosen_at(queue, kind, place, n, i, like):
-    """Add the scores `chosen` to the sums of one component, or of a pack of them, held in registers."""
+    """Add the scores `chosen` to the sums of one component, or of a pack of them.
+
+    What these few come to is added up in registers, in the precision of the scores, and then to the sums.
+    """
     numbers, chosen, factors = packs.address_of(queue.scores), queue.chosen, queue.factors
-    s0, s1 = packs.load_pack(place, i, like), packs.load_pack(place, n + i, like)
+    s0 = s1 = s2 = s3 = s4 = like
     if kind == _POWERS:
         for c in range(queue.state[2]):
-            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like) * factors[chosen[c]]
+            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like) * packs.fill(
+                factors[chosen[c]], like
+            )
             s0 = s0 + x
             s1 = s1 + x * x
     else:
-        s2, s3 = packs.load_pack(place, 2 * n + i, like), packs.load_pack(place, 3 * n + i, like)
-        s4 = packs.load_pack(place, 4 * n + i, like)
         for c in range(queue.state[2]):
-            x, factor = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like), factors[chosen[c]]
+            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like)
+            factor = packs.fill(factors[chosen[c]], like)
             square, scaled = x * x, x * factor
             s0 = s0 + x
             s1 = s1 + scaled
             s2 = s2 + square
             s3 = s3 + square * factor
             s4 = s4 + scaled * scaled
-        packs.store_pack(place, 2 * n + i, s2)
-        packs.store_pack(place, 3 * n + i, s3)
-        packs.store_pack(place, 4 * n + i, s4)
-    packs.store_pack(place, i, s0)
-    packs.store_pack(place, n + i, s1)
+        packs.add_to(place, 2 * n + i, packs.widened(s2))
+        packs.add_to(place, 3 * n + i, packs.widened(s3))
+        packs.add_to(place, 4 * n + i, packs.widened(s4))
+    packs.add_to(place, i, packs.widened(s0))
+    packs.add_to(place, n + i, packs.widened(s1))
+
+
+@inner
+def _add_chosen(queue, kind, place, start, like):
+    """Do so for all components from `start` on, as long as they fill a pack; return where the rest begins."""
+    n, width = queue.scores.shape[1], packs.width_of(like)
+    end = start + (n - start) // width * width
+    for i in range(start, end, width):
+        _add_chosen_at(queue, kind, place, n, i, like)
+    return end
 
 
 @outline
 def _flush(queue):
     """For each of the sums that are waited for, those that wait for it, in their order."""
     widest_vectors()
-    n, pack, state = queue.scores.shape[1], packs.no_pack(), queue.state
-    width = packs.width_of(pack)
-    whole = n - n % width
+    state, numbers = queue.state, packs.address_of(queue.scores)
     for first in range(state[0]):
         number = queue.places[first]
         state[2] = 0
@@ -427,10 +450,9 @@ def _flush(queue):
                 queue.places[k] = 0
         if state[2] > 0:
             place = packs.address_from(number)
-            for i in range(0, whole, width):
-                _add_chosen_at(queue, state[1], place, n, i, pack)
-            for i in range(whole, n):
-                _add_chosen_at(queue, state[1], place, n, i, 0.0)
+            rest = _add_chosen(queue, state[1], place, 0, packs.wide_pack_like(numbers))
+            rest = _add_chosen(queue, state[1], place, rest, packs.pack_like(numbers))
+            _add_chosen(queue, state[1], place, rest, packs.number_like(numbers))
     state[0] = 0
 
 

@@ -30,7 +30,7 @@ class ScoreMemory(NamedTuple):
     x: np.ndarray  # (rows, n), observations of a block
     d_outputs: np.ndarray  # (rows, outputs), weighted factors
     work: Any  # the network's
-    part: np.ndarray  # (P,), a gradient in the network's precision
+    part: np.ndarray  # (P,), what a block adds to a score
     queue: moments.Queue
     slots: np.ndarray  # of each lane whose score is made, or -1
     lanes: np.ndarray  # of each slot
@@ -47,7 +47,7 @@ def score_memory(policy, theta, accumulator, observation, horizon):
         np.zeros((rows, len(policy.row())), theta.dtype),
         policy.workspace(rows, theta),
         np.zeros(len(theta), theta.dtype),
-        moments.new_queue(SLOTS + 1, len(theta)),
+        moments.new_queue(SLOTS + 1, theta),
         np.full(MAX_LANES, -1),
         np.zeros(SLOTS, np.int64),
         np.zeros(SLOTS, np.int64),
@@ -163,7 +163,7 @@ def score_alone(policy, theta, accumulator, trajectory, record, lane, horizon, o
 @inner
 def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation):
     """Make the scores of the trajectories that have just finished, as many as a block holds."""
-    x, d_outputs, work, part, queue, slots, lanes, firsts, appraisal = record[3]
+    x, d_outputs, work, _, queue, slots, lanes, firsts, appraisal = record[3]
     n_rows = count = 0
     for block in range((n_lanes - 1) >> 6, -1, -1):
         finished = raised(memory, block, like)
@@ -175,7 +175,7 @@ def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, o
                 time = take(memory, lane, like).time
                 if n_rows + time <= len(x):
                     _copy_observations(accumulator, record, lane * horizon, time, n_rows, 0)
-                    lanes[count], firsts[count], slots[lane] = lane, n_rows, count
+                    lanes[count], firsts[count] = lane, n_rows
                     n_rows += time
                     count += 1
     if count == 0:
@@ -188,12 +188,12 @@ def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, o
         size, row = trajectory.time, firsts[slot]
         _weigh(policy, accumulator, trajectory, record, first, size, outputs, values, row, later, observation)
     policy.network.propagate(theta, work, d_outputs[:n_rows])
+    place = moments.reserve(queue, count, SLOTS)
     for slot in range(count):
         stop = firsts[slot + 1] if slot + 1 < count else n_rows
-        policy.network.collect(x[:n_rows], work, d_outputs[:n_rows], firsts[slot], stop, part)
-        score = queue.scores[slot]
-        for k in range(len(score)):
-            score[k] = part[k]
+        score = queue.scores[place + slot]
+        policy.network.collect(x[:n_rows], work, d_outputs[:n_rows], firsts[slot], stop, score)
+        slots[lanes[slot]] = place + slot
 
 
 @inner

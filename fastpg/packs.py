@@ -1,4 +1,7 @@
-"""Packs: as many float64 as the processor has in a vector, as one value, and memory for them on the stack.
+"""Packs: as many numbers as the processor has in a vector, as one value, and memory for them on the stack.
+
+They are float64, or float32 where arrays of float32 are worked on. A wide pack fills `REGISTERS` vectors: an
+operation of it is as many instructions that do not wait for each other.
 
 A function written with these and arithmetic works on numbers and on packs alike. All of it is a matter of
 compiled code; ordinary Python needs nothing here.
@@ -19,20 +22,24 @@ from fastpg.dispatch import compiled_only, lowered
 from fastpg.tables import load_from_table
 
 FLAGS = ("contract", "nsz")
+REGISTERS = 4  # of a wide pack
+
+
+_ITEMS = {types.float64: ir.DoubleType(), types.float32: ir.FloatType()}
 
 
 class Pack(types.Type):
     """The type of a pack."""
 
-    def __init__(self, width):
-        self.width = width
-        super().__init__(f"pack of {width}")
+    def __init__(self, width, item=types.float64):
+        self.width, self.item = width, item
+        super().__init__(f"pack of {width} {item}")
 
 
 @register_model(Pack)
 class _PackModel(models.PrimitiveModel):
     def __init__(self, manager, pack):
-        super().__init__(manager, pack, ir.VectorType(ir.DoubleType(), pack.width))
+        super().__init__(manager, pack, ir.VectorType(_ITEMS[pack.item], pack.width))
 
 
 class Stack(types.Type):
@@ -55,14 +62,14 @@ def pack_width():
     return 8 if features.get("avx512f") else 4 if features.get("avx") else 2
 
 
-def as_pack(context, builder, value, ty, width):
+def as_pack(context, builder, value, ty, pack):
     """Generate a number in every place of a pack; a pack as it is."""
     if isinstance(ty, Pack):
         return value
-    value = context.cast(builder, value, ty, types.float64)
-    kind = ir.VectorType(ir.DoubleType(), width)
+    value = context.cast(builder, value, ty, pack.item)
+    kind = context.get_value_type(pack)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    places = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+    places = ir.Constant(ir.VectorType(ir.IntType(32), pack.width), [0] * pack.width)
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
 
 
@@ -77,8 +84,7 @@ def _arithmetic(function, instruction):
 
     def implementation(context, builder, sig, args):
         operands = [
-            as_pack(context, builder, *pair, sig.return_type.width)
-            for pair in zip(args, sig.args, strict=True)
+            as_pack(context, builder, *pair, sig.return_type) for pair in zip(args, sig.args, strict=True)
         ]
         return getattr(builder, instruction)(*operands, flags=FLAGS)
 
@@ -96,6 +102,13 @@ def _intrinsic(builder, name, result, arguments):
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
 
 
+def call_of_packs(builder, name, ty, *values):
+    """Generate a call of one of LLVM's intrinsics that takes and returns packs, or float64."""
+    suffix = f"v{ty.width}f{ty.item.bitwidth}" if isinstance(ty, Pack) else "f64"
+    kinds = [value.type for value in values]
+    return builder.call(_intrinsic(builder, f"llvm.{name}.{suffix}", kinds[0], kinds), values)
+
+
 def _unary(name):
     """A function of a number or a pack that LLVM has."""
 
@@ -108,9 +121,7 @@ def _unary(name):
     @lowered(function)
     def _(typing, x):
         def codegen(context, builder, signature, args):
-            kind = args[0].type
-            suffix = f"v{x.width}f64" if isinstance(x, Pack) else "f64"
-            return builder.call(_intrinsic(builder, f"llvm.{name}.{suffix}", kind, [kind]), args)
+            return call_of_packs(builder, name, x, args[0])
 
         return x(x), codegen
 
@@ -131,11 +142,38 @@ def _(typing, x, low, high):
     def codegen(context, builder, signature, args):
         value = args[0]
         for bound, predicate, ty in ((args[1], "<", low), (args[2], ">", high)):
-            bound = as_pack(context, builder, bound, ty, x.width) if isinstance(x, Pack) else bound
+            bound = as_pack(context, builder, bound, ty, x) if isinstance(x, Pack) else bound
             value = builder.select(builder.fcmp_ordered(predicate, value, bound), bound, value)
         return value
 
     return x(x, types.float64, types.float64), codegen
+
+
+@compiled_only
+def at_most(x, bound):
+    """Return ``min(x, bound)`` of a pack, NaN where it is NaN."""
+
+
+@lowered(at_most)
+def _(typing, x, bound):
+    def codegen(context, builder, signature, args):
+        bounds = as_pack(context, builder, args[1], bound, x)
+        return builder.select(builder.fcmp_ordered(">", args[0], bounds), bounds, args[0])
+
+    return x(x, bound), codegen
+
+
+@compiled_only
+def with_sign(x, y):
+    """Return a pack of the magnitudes of x with the signs of y."""
+
+
+@lowered(with_sign)
+def _(typing, x, y):
+    def codegen(context, builder, signature, args):
+        return call_of_packs(builder, "copysign", x, *args)
+
+    return x(x, x), codegen
 
 
 @compiled_only
@@ -167,7 +205,9 @@ def fill(x, like):
 @lowered(fill)
 def _(typing, x, like):
     def codegen(context, builder, signature, args):
-        return as_pack(context, builder, args[0], x, like.width) if isinstance(like, Pack) else args[0]
+        if isinstance(like, Pack):
+            return as_pack(context, builder, args[0], x, like)
+        return context.cast(builder, args[0], x, like)
 
     return like(types.float64, like), codegen
 
@@ -175,21 +215,23 @@ def _(typing, x, like):
 class Address(types.Type):
     """The type of the address of an array's first number."""
 
-    dtype = types.float64
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"address of {dtype}")
 
 
-_ADDRESS = Address("address of float64")
+_ADDRESS = Address(types.float64)
 
 
 @register_model(Address)
 class _AddressModel(models.PrimitiveModel):
     def __init__(self, manager, address):
-        super().__init__(manager, address, ir.DoubleType().as_pointer())
+        super().__init__(manager, address, _ITEMS[address.dtype].as_pointer())
 
 
 @compiled_only
 def address_of(array):
-    """Return where an array of float64 begins: less to hand over than the array, and nothing to count."""
+    """Return where an array of floats begins: less to hand over than the array, and nothing to count."""
 
 
 @lowered(address_of)
@@ -197,7 +239,7 @@ def _(typing, array):
     def codegen(context, builder, signature, args):
         return context.make_array(array)(context, builder, args[0]).data
 
-    return _ADDRESS(array), codegen
+    return Address(array.dtype)(array), codegen
 
 
 @compiled_only
@@ -326,6 +368,11 @@ def _shuffled(builder, a, b, places):
     return builder.shuffle_vector(a, b, mask)
 
 
+def _bytes(address):
+    """Of a number there."""
+    return address.dtype.bitwidth // 8
+
+
 @compiled_only
 def load_pack(address, start, like):
     """Return as many numbers of an array as a pack has places; if `like` is a number, one."""
@@ -335,7 +382,7 @@ def load_pack(address, start, like):
 def _(typing, address, start, like):
     def codegen(context, builder, signature, args):
         place = builder.gep(args[0], [args[1]], inbounds=True)
-        return builder.load(builder.bitcast(place, args[2].type.as_pointer()), align=8)
+        return builder.load(builder.bitcast(place, args[2].type.as_pointer()), align=_bytes(address))
 
     return like(address, types.intp, like), codegen
 
@@ -350,10 +397,30 @@ def _(typing, address, start, x):
     def codegen(context, builder, signature, args):
         place = builder.gep(args[0], [args[1]], inbounds=True)
         place = builder.bitcast(place, args[2].type.as_pointer())
-        builder.store(builder.fadd(builder.load(place, align=8), args[2], flags=FLAGS), place, align=8)
+        builder.store(
+            builder.fadd(builder.load(place, align=_bytes(address)), args[2], flags=FLAGS),
+            place,
+            align=_bytes(address),
+        )
         return context.get_dummy_value()
 
     return types.void(address, types.intp, x), codegen
+
+
+@compiled_only
+def widened(x):
+    """Return a pack, or a number, in float64."""
+
+
+@lowered(widened)
+def _(typing, x):
+    result = Pack(x.width, types.float64) if isinstance(x, Pack) else types.float64
+
+    def codegen(context, builder, signature, args):
+        wide = context.get_value_type(result)
+        return args[0] if args[0].type == wide else builder.fpext(args[0], wide)
+
+    return result(x), codegen
 
 
 @compiled_only
@@ -365,10 +432,60 @@ def store_pack(address, start, x):
 def _(typing, address, start, x):
     def codegen(context, builder, signature, args):
         place = builder.gep(args[0], [args[1]], inbounds=True)
-        builder.store(args[2], builder.bitcast(place, args[2].type.as_pointer()), align=8)
+        builder.store(args[2], builder.bitcast(place, args[2].type.as_pointer()), align=_bytes(address))
         return context.get_dummy_value()
 
     return types.void(address, types.intp, x), codegen
+
+
+@compiled_only
+def square_side(address):
+    """Return how many rows and columns a square has that `turn_square` transposes."""
+
+
+@lowered(square_side)
+def _(typing, address):
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, _register_width(address))
+
+    return types.intp(address), codegen
+
+
+@compiled_only
+def turn_square(source, start, stride, target, place, target_stride):
+    """Transpose a square: a row begins every `stride` numbers, the first at `start`; likewise in the target.
+
+    Rows are in registers. In a step for each power of two s, those whose numbers differ by s exchange what
+    is above their squares of side s with what is below: blocks beside the diagonal change places.
+    """
+
+
+@lowered(turn_square)
+def _(typing, source, start, stride, target, place, target_stride):
+    width = _register_width(source)
+
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(_ITEMS[source.dtype], width)
+
+        def row_at(data, first, step, i):
+            index = builder.add(first, builder.mul(step, ir.Constant(step.type, i)))
+            return builder.bitcast(builder.gep(data, [index], inbounds=True), kind.as_pointer())
+
+        rows = [builder.load(row_at(*args[:3], i), align=_bytes(source)) for i in range(width)]
+        s = 1
+        while s < width:
+            for i in range(width):
+                if i & s == 0:
+                    a, b = rows[i], rows[i + s]
+                    above = [k if k & s == 0 else width + k - s for k in range(width)]
+                    below = [k + s if k & s == 0 else width + k for k in range(width)]
+                    rows[i], rows[i + s] = _shuffled(builder, a, b, above), _shuffled(builder, a, b, below)
+            s *= 2
+        for i, row in enumerate(rows):
+            builder.store(row, row_at(*args[3:], i), align=_bytes(target))
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
 
 
 @compiled_only
@@ -399,14 +516,50 @@ def _(typing):
 
 
 @compiled_only
+def pack_like(address):
+    """Return a pack of zeros like the numbers there."""
+
+
+@compiled_only
+def wide_pack_like(address):
+    """Return a wide pack of zeros like the numbers there."""
+
+
+@compiled_only
+def number_like(address):
+    """Return 0 like the numbers there."""
+
+
+def _zeros_like_numbers(name, registers):
+    @lowered(name)
+    def _(typing, address):
+        width = _register_width(address) * registers
+        result = Pack(width, address.dtype) if registers else address.dtype
+
+        def codegen(context, builder, signature, args):
+            return context.get_constant_null(result)
+
+        return result(address), codegen
+
+
+_zeros_like_numbers(number_like, 0)
+_zeros_like_numbers(pack_like, 1)
+_zeros_like_numbers(wide_pack_like, REGISTERS)
+
+
+def _register_width(address):
+    return pack_width() * 8 // _bytes(address)
+
+
+@compiled_only
 def width_of(pack):
-    """Return how many numbers a pack has."""
+    """Return how many numbers a pack has, or 1 for a number."""
 
 
 @lowered(width_of)
 def _(typing, pack):
     def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, pack.width)
+        return context.get_constant(types.intp, getattr(pack, "width", 1))
 
     return types.intp(pack), codegen
 

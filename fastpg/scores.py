@@ -245,7 +245,7 @@ def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, ho
 
 
 def settle_scores(policy, record):
-    """Add up the moments that wait for it when all trajectories of a sweep are finished."""
+    """Add up the moments that still wait for it when all trajectories are finished."""
     if record is not None and is_neural(policy):
         moments.flush(record[3].queue)
 

@@ -33,6 +33,7 @@ from numba.extending import intrinsic
 
 from fastpg import simd_single
 from fastpg.dispatch import compiled_form, exact, lowered
+from fastpg.packs import Pack, as_pack, call_of_packs
 from fastpg.precision import has_single, narrowed, single, widened
 
 _STRICT = {"forceinline": True, "error_model": "numpy", "fastmath": False}
@@ -199,16 +200,22 @@ def tanh(x):
 
 
 def fma_float32(a, b, c):
-    """Return a * b + c of three float32; in compiled code with a single rounding."""
+    """Return a * b + c of three float32, in compiled code also of packs, with a single rounding."""
     return np.float32(np.float64(a) * np.float64(b) + np.float64(c))  # the product is exact
 
 
 @intrinsic
 def _fma_float32(typing_context, a, b, c):
-    def generate(context, builder, signature, arguments):
-        return builder.fma(*arguments)
+    kinds = a, b, c
+    result = next((kind for kind in kinds if isinstance(kind, Pack)), types.float32)
 
-    return types.float32(types.float32, types.float32, types.float32), generate
+    def generate(context, builder, signature, arguments):
+        if not isinstance(result, Pack):
+            return builder.fma(*arguments)
+        pairs = zip(arguments, kinds, strict=True)
+        return call_of_packs(builder, "fma", result, *(as_pack(context, builder, *p, result) for p in pairs))
+
+    return result(*(kind if isinstance(kind, Pack) else types.float32 for kind in kinds)), generate
 
 
 compiled_form(fma_float32, {"forceinline": True, "fastmath": False})(
@@ -223,7 +230,18 @@ _P3, _P4 = np.float32(2.8046368122472506e-05), np.float32(3.067234649956427e-08)
 _P5 = np.float32(-1.2262611125163511e-11)
 _Q1, _Q2 = np.float32(0.4701486882238001), np.float32(0.027253245994663795)
 _Q3, _Q4 = np.float32(0.00039421118850842745), np.float32(1.2900018269687185e-06)
-_SATURATED = np.float32(9.02)
+TANH_BOUND = np.float32(9.02)
+
+
+@exact
+def tanh_fraction(y):
+    """Return tanh(y) of a float32, or a pack of them, for |y| <= `TANH_BOUND`; it may round beyond 1."""
+    z = y * y
+    p = fma_float32(fma_float32(fma_float32(_P5, z, _P4), z, _P3), z, _P2)
+    p = fma_float32(fma_float32(p, z, _P1), z, _P0)
+    q = fma_float32(fma_float32(_Q4, z, _Q3), z, _Q2)
+    q = fma_float32(fma_float32(q, z, _Q1), z, _Q0)
+    return y * p / q
 
 
 @exact
@@ -234,14 +252,9 @@ def tanh_float32(x):
     propagates.
     """
     x = np.float32(x)
-    y = -_SATURATED if x < -_SATURATED else x
-    y = _SATURATED if y > _SATURATED else y
-    z = y * y
-    p = fma_float32(fma_float32(fma_float32(_P5, z, _P4), z, _P3), z, _P2)
-    p = fma_float32(fma_float32(p, z, _P1), z, _P0)
-    q = fma_float32(fma_float32(_Q4, z, _Q3), z, _Q2)
-    q = fma_float32(fma_float32(q, z, _Q1), z, _Q0)
-    value = y * p / q
+    y = -TANH_BOUND if x < -TANH_BOUND else x
+    y = TANH_BOUND if y > TANH_BOUND else y
+    value = tanh_fraction(y)
     value = _P0 if value > _P0 else value
     return -_P0 if value < -_P0 else value
 

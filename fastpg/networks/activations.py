@@ -8,9 +8,10 @@ and 1 for the identity.
 import numpy as np
 from numba import types
 
-from fastpg.dispatch import compiled_form, compiled_only, outline
+from fastpg import packs
+from fastpg.dispatch import compiled_form, inner, outline
 from fastpg.lane_memory import widest_vectors
-from fastpg.simd import tanh, tanh_float32
+from fastpg.simd import TANH_BOUND, tanh, tanh_float32, tanh_fraction
 
 ACTIVATIONS = ("identity", "relu", "tanh")
 IDENTITY, RELU, TANH = range(3)
@@ -46,28 +47,76 @@ def add_columns(total, d, first, last):
 # What follows is compiled only.
 
 
-@compiled_only
-def _tanh(x):
-    """The hyperbolic tangent in the precision of x."""
+@inner
+def _tanh_of_pack(x):
+    """`tanh_float32` of a wide pack: divisions of several vectors are under way at once."""
+    value = tanh_fraction(packs.at_most(packs.magnitude(x), TANH_BOUND))
+    return packs.with_sign(packs.at_most(value, np.float32(1.0)), x)
 
 
-@compiled_form(_tanh)
-def _(x):
-    return (lambda x: tanh_float32(x)) if x == types.float32 else (lambda x: tanh(x))
+def _tanh_of_sums(z, bias):
+    """Replace z, shape (B, n), by ``tanh(z + bias)``; compiled code only."""
+
+
+@inner
+def _tanh_of_packs(address, start, stop, pack):
+    """Replace numbers from `start` on, as long as they fill a pack; return where the rest begins."""
+    width = packs.width_of(pack)
+    end = start + (stop - start) // width * width
+    for i in range(start, end, width):
+        packs.store_pack(address, i, _tanh_of_pack(packs.load_pack(address, i, pack)))
+    return end
+
+
+@outline
+def _tanh_of_floats(z, bias):
+    widest_vectors()
+    numbers, addend = packs.address_of(z), packs.address_of(bias)
+    pack = packs.wide_pack_like(numbers)
+    width = packs.width_of(pack)
+    if len(bias) % width == 0:
+        for row in range(0, z.size, len(bias)):
+            for j in range(0, len(bias), width):
+                x = packs.load_pack(numbers, row + j, pack) + packs.load_pack(addend, j, pack)
+                packs.store_pack(numbers, row + j, _tanh_of_pack(x))
+        return
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            z[i, j] += bias[j]
+    start = _tanh_of_packs(numbers, 0, z.size, pack)
+    start = _tanh_of_packs(numbers, start, z.size, packs.pack_like(numbers))
+    flat = z.reshape(z.size)
+    for i in range(start, z.size):
+        flat[i] = tanh_float32(flat[i])
+
+
+@outline
+def _tanh_of_doubles(z, bias):
+    widest_vectors()
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            z[i, j] = tanh(z[i, j] + bias[j])
+
+
+@compiled_form(_tanh_of_sums)
+def _(z, bias):
+    if z.dtype == types.float32:
+        return lambda z, bias: _tanh_of_floats(z, bias)
+    return lambda z, bias: _tanh_of_doubles(z, bias)
 
 
 @outline
 def _activate(z, bias, activation):
     widest_vectors()
     zero = bias.dtype.type(0.0)
-    for i in range(z.shape[0]):
-        if activation == TANH:
-            for j in range(z.shape[1]):
-                z[i, j] = _tanh(z[i, j] + bias[j])
-        elif activation == RELU:
+    if activation == TANH:
+        _tanh_of_sums(z, bias)
+    elif activation == RELU:
+        for i in range(z.shape[0]):
             for j in range(z.shape[1]):
                 z[i, j] = max(z[i, j] + bias[j], zero)
-        else:
+    else:
+        for i in range(z.shape[0]):
             for j in range(z.shape[1]):
                 z[i, j] += bias[j]
 

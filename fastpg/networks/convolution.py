@@ -86,27 +86,21 @@ def _(typing, target, start, source, begin, n, factor):
 
 
 @inline
-def _turn_round(weight, side, channels, filters, kernel):
-    """Write W, shape (side, side, C, F), into `kernel`, shape (C, side, side, F), columns turned round."""
+def _turn(weight, side, channels, filters, kernel, back):
+    """Write W, shape (side, side, C, F), into `kernel`, shape (C, side, side, F), columns turned round.
+
+    Or if `back` write `kernel` into W.
+    """
     at = 0
     for c in range(channels):
         for u in range(side):
             for v in range(side - 1, -1, -1):
                 place = ((u * side + v) * channels + c) * filters
                 for f in range(filters):
-                    kernel[at + f] = weight[place + f]
-                at += filters
-
-
-@inline
-def _turn_back(kernel, side, channels, filters, weight):
-    at = 0
-    for c in range(channels):
-        for u in range(side):
-            for v in range(side - 1, -1, -1):
-                place = ((u * side + v) * channels + c) * filters
-                for f in range(filters):
-                    weight[place + f] = kernel[at + f]
+                    if back:
+                        weight[place + f] = kernel[at + f]
+                    else:
+                        kernel[at + f] = weight[place + f]
                 at += filters
 
 
@@ -117,7 +111,7 @@ def _add_products(x, weight, side, input_shape, kernel, z):
     high, wide = rows - side + 1, columns - side + 1
     filters = z.shape[1] // (high * wide)
     run = side * filters
-    _turn_round(weight, side, channels, filters, kernel)
+    _turn(weight, side, channels, filters, kernel, False)
     for b in range(len(x)):
         image, out = x[b], z[b]
         out[:] = 0.0
@@ -161,7 +155,7 @@ def _correlate(x, d, side, input_shape, kernel, gradient):
                             begin = (c * side + u) * run + left * filters
                             _add_multiple(kernel, begin, out, start, n, factor)
                     at += 1
-    _turn_back(kernel, side, channels, filters, gradient)
+    _turn(gradient, side, channels, filters, kernel, True)
 
 
 @compiled_form(add_products)

@@ -37,6 +37,7 @@ from fastpg.networks.activations import (
     converted,
     through_activation,
 )
+from fastpg.networks.products import times_transposed
 
 
 def check_hidden(hidden: Any) -> tuple[int, ...]:
@@ -159,7 +160,7 @@ class MLP(NamedTuple):
             weight = theta[at : at + n * m].reshape((m, n))
             bias = theta[at + n * m : at + n * m + m]
             z = work[0][place : place + batch * m].reshape((batch, m))
-            np.dot(below, weight.T, z)
+            times_transposed(below, weight, z, work[2])
             activate(z, bias, self.activation if k < len(self.sizes) - 1 else IDENTITY)
             below = z
             place += batch * m

@@ -1,0 +1,57 @@
+"""What is done to whole layers: tanh of wide packs, and products with transposed weights."""
+
+import numba
+import numpy as np
+import pytest
+
+from fastpg.dispatch import plain_kernel
+from fastpg.networks.activations import TANH, activate
+from fastpg.networks.products import times_transposed
+
+COMPILED = not numba.config.DISABLE_JIT
+
+
+@plain_kernel
+def apply_tanh(z, bias):
+    activate(z, bias, TANH)
+
+
+@plain_kernel
+def multiply(x, weight, z, room):
+    times_transposed(x, weight, z, room)
+
+
+# Columns: whole wide packs, some registers of them, and numbers that fill none.
+@pytest.mark.parametrize("columns", [1, 5, 16, 37, 64, 128])
+def test_tanh_of_a_layer_stays_below_the_bound(columns):
+    x = np.random.default_rng(0).uniform(-10.0, 10.0, (100, columns)).astype(np.float32)
+    x[: min(10, columns), 0] *= np.float32(1e-4)
+    bias = np.linspace(-1.0, 1.0, columns, dtype=np.float32)
+    found = x.copy()
+    apply_tanh(found, bias)
+    true = np.tanh((x + bias).astype(np.float64))
+    assert (abs(found - true) / np.spacing(abs(true).astype(np.float32))).max() < 5.5
+    assert abs(found).max() <= 1.0
+
+
+@pytest.mark.parametrize("columns", [3, 64])
+def test_edge_values_of_tanh_of_a_layer(columns):
+    z = np.zeros((2, columns), np.float32)
+    z[0, :3] = np.nan, np.inf, -np.inf
+    apply_tanh(z, np.zeros(columns, np.float32))
+    np.testing.assert_array_equal(z[0, :3], [np.nan, 1.0, -1.0])
+    np.testing.assert_array_equal(z[1], 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 4), (37, 70), (16, 33), (2, 64)])
+@pytest.mark.parametrize("rows", [3, 50])
+def test_products_with_transposed_weights(dtype, shape, rows):
+    """Numbers so small that every product and sum of them is exact."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.integers(-8, 9, size).astype(dtype) for size in ((rows, shape[1]), shape))
+    for room in (np.zeros(weight.size, dtype), np.zeros(3, dtype)):
+        z = np.zeros((rows, shape[0]), dtype)
+        multiply(x, weight, z, room)
+        np.testing.assert_array_equal(z, x @ weight.T)
+        assert not COMPILED or rows < 16 or shape[0] < 16 or room.size < weight.size or room.any()
