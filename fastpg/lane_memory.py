@@ -8,12 +8,15 @@ slots for the arrays that it holds, if any (`fastpg.lane_arrays`). In ordinary P
 what the lanes hold, and an array of flags.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 
+from fastpg import vectors
 from fastpg.dispatch import lowered
 from fastpg.lane_arrays import (
     array_types,
@@ -33,6 +36,21 @@ _INTERLEAVE = 2  # vectors at a time; 4 is no faster
 _INTERLEAVE_SINGLE = 1
 _LANES_BYTES = 24 * 1024  # of a 32 KiB first-level data cache
 _LINE = 64  # bytes of a cache line
+
+
+class RunningSum(NamedTuple):
+    """A sum along a trajectory that a time step adds to and never looks at.
+
+    `take_increments` gives it as zero and `put_increments` adds what has become of it, so that a long one is
+    fetched, added to and stored number by number. With all of it fetched before the step and stored after
+    it, LLVM keeps its order, and what the registers do not hold is stored and fetched twice.
+    """
+
+    total: Any
+
+    def plus(self, x):
+        """Return the sum with a vector added."""
+        return RunningSum(vectors.add(self.total, x))
 
 
 def allocate(like):
@@ -104,6 +122,26 @@ def put(memory, lane, value, like):
     """Put a value into a lane."""
     check_shapes(value, like)
     memory[0][lane] = value
+
+
+def take_increments(memory, lane, like):
+    """Return what a lane holds, with zeros for its running sums."""
+    return _on_sums(np.zeros_like, take(memory, lane, like))
+
+
+def put_increments(memory, lane, value, like):
+    """Put a value into a lane, but add its running sums to those that are there."""
+    put(memory, lane, _on_sums(np.add, value, take(memory, lane, like)), like)
+
+
+def _on_sums(function, value, *others):
+    """Return a nest of tuples with ``function(own, *others)`` for each running sum."""
+    if not isinstance(value, tuple):
+        return value
+    if isinstance(value, RunningSum):
+        return RunningSum(function(value.total, *(other.total for other in others)))
+    items = [_on_sums(function, *parts) for parts in zip(value, *others, strict=True)]
+    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
 
 
 def write(array, i, value, like):
@@ -252,8 +290,20 @@ def _(typing, like):
     return types.intp(like), codegen
 
 
-@lowered(take)
-def _(typing, memory, lane, like):
+def _taking(increments):
+    """The definition of `take`, or of `take_increments`."""
+
+    def definition(typing, memory, lane, like):
+        return _take(memory, like, increments)
+
+    return definition
+
+
+def _is_sum(ty):
+    return getattr(ty, "instance_class", None) is RunningSum
+
+
+def _take(memory, like, increments):
     count, rows = _lane_count(like), len(leaf_types(like))
 
     def codegen(context, builder, signature, args):
@@ -267,6 +317,9 @@ def _(typing, memory, lane, like):
             nonlocal row
             if isinstance(ty, types.Array):
                 return next(arrays)
+            if increments and _is_sum(ty):
+                row += len(leaf_types(ty))
+                return cgutils.get_null_value(context.get_value_type(ty))
             if isinstance(ty, types.BaseTuple):
                 value = cgutils.get_null_value(context.get_value_type(ty))
                 for i, item in enumerate(ty):
@@ -282,8 +335,20 @@ def _(typing, memory, lane, like):
     return like(memory, types.intp, like), codegen
 
 
-@lowered(put)
-def _(typing, memory, lane, value, like):
+lowered(take)(_taking(False))
+lowered(take_increments)(_taking(True))
+
+
+def _putting(increments):
+    """The definition of `put`, or of `put_increments`."""
+
+    def definition(typing, memory, lane, value, like):
+        return _put(memory, value, like, increments)
+
+    return definition
+
+
+def _put(memory, value, like, increments):
     count, rows = _lane_count(like), len(leaf_types(like))
     if not _fits(value, like):
         changed = [
@@ -300,26 +365,34 @@ def _(typing, memory, lane, value, like):
             start = _slots_of(context, builder, memory, args[0], like)
             put_arrays(context, builder, start, args[1], count, value, args[2], like, args[3])
 
-        def scatter(ty, like, value):
+        def scatter(ty, like, value, add):
             nonlocal row
             if isinstance(ty, types.Array):
                 return
             if isinstance(ty, types.BaseTuple):
                 for i, (item, like_item) in enumerate(zip(ty, like, strict=True)):
-                    scatter(item, like_item, builder.extract_value(value, i))
+                    part = builder.extract_value(value, i)
+                    scatter(item, like_item, part, add or increments and _is_sum(like))
                 return
             value = context.cast(builder, value, ty, like)
             row_type = _row_type(like)
             if value.type != row_type:
                 value = builder.zext(value, row_type)
             slot = _slot(context, builder, memory, args[0], args[1], row, count, row_type)
+            if add:
+                sum_so_far = _independent(builder, builder.load(slot), row, rows)
+                value = builder.fadd(sum_so_far, value, flags=vectors.FLAGS)
             _independent(builder, builder.store(value, slot), row, rows)
             row += 1
 
-        scatter(value, like, args[2])
+        scatter(value, like, args[2], False)
         return context.get_dummy_value()
 
     return types.void(memory, types.intp, value, like), codegen
+
+
+lowered(put)(_putting(False))
+lowered(put_increments)(_putting(True))
 
 
 def _flags_of(context, builder, memory_type, memory, like):

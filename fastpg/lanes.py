@@ -25,8 +25,10 @@ from fastpg.lane_memory import (
     lane_count,
     last_bit,
     put,
+    put_increments,
     raised,
     take,
+    take_increments,
     vector_lanes,
     widest_vectors,
     zero,
@@ -154,13 +156,14 @@ def _fill_last_vector(memory, n_lanes, like):
 
 @inner
 def _act_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
-    put(memory, lane, act(env, policy, theta, accumulator, take(memory, lane, like)), like)
+    trajectory = act(env, policy, theta, accumulator, take_increments(memory, lane, like))
+    put_increments(memory, lane, trajectory, like)
 
 
 @inner
 def _move_in_lane(lane, env, policy, theta, accumulator, horizon, memory, like):
-    trajectory, done = move(env, accumulator, take(memory, lane, like), horizon)
-    put(memory, lane, trajectory, like)
+    trajectory, done = move(env, accumulator, take_increments(memory, lane, like), horizon)
+    put_increments(memory, lane, trajectory, like)
     flag(memory, lane, done, like)
 
 

@@ -24,7 +24,7 @@ class NoBonus(NamedTuple):
         return 0.0
 
     def push(self, gradient, weight, policy, theta, observation):
-        """Return a sum of scores with ``weight · β ∇H_t`` added."""
+        """Return a running sum of scores with ``weight · β ∇H_t`` added."""
         return gradient
 
     def factor(self, policy, theta, observation, factor, weight, coefficient):
@@ -42,9 +42,9 @@ class EntropyBonus(NamedTuple):
         return widened(self.beta * policy.entropy(theta, observation))
 
     def push(self, gradient, weight, policy, theta, observation):
-        """Return a sum of scores with ``weight · β ∇H_t`` added."""
+        """Return a running sum of scores with ``weight · β ∇H_t`` added."""
         slope = running_entropy_score(policy, theta, observation)
-        return vectors.add(gradient, vectors.scale(slope, weight * self.beta, 0.0))
+        return gradient.plus(vectors.scale(slope, weight * self.beta, 0.0))
 
     def factor(self, policy, theta, observation, factor, weight, coefficient):
         """Return a recorded factor, weighted, with ``coefficient · β ∇H_t`` added."""

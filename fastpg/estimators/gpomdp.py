@@ -45,6 +45,7 @@ from fastpg.estimators.optimal import (
     optimal_levels,
 )
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
+from fastpg.lane_memory import RunningSum
 
 ALLOWED = ("none", "mean", "optimal", "time", "value", "network")
 
@@ -103,16 +104,16 @@ class CausalTerms(Terms):
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
-        zero = vectors.zeros_like(score)
+        zero = RunningSum(vectors.zeros_like(score))
         return CausalTrace(zero, zero, 0.0, 1.0, 0.0)
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
         earned = trace.earned + trace.weight * self.bonus.level(policy, theta, observation)
         expected = earned + trace.weight * self.baseline.value(observation, time)
-        past = vectors.add(trace.past, vectors.scale(score, expected, 0.0))
+        past = trace.past.plus(vectors.scale(score, expected, 0.0))
         past = self.bonus.push(past, -trace.weight, policy, theta, observation)
-        return CausalTrace(vectors.add(trace.score, score), past, earned, trace.weight, trace.total)
+        return CausalTrace(trace.score.plus(score), past, earned, trace.weight, trace.total)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -121,7 +122,7 @@ class CausalTerms(Terms):
 
     def term(self, trace):
         """Return what a finished trajectory contributes."""
-        return vectors.subtract(vectors.scale(trace.score, trace.earned, 0.0), trace.past)
+        return vectors.subtract(vectors.scale(trace.score.total, trace.earned, 0.0), trace.past.total)
 
     def mark(self, trace, observation, time):
         """Return what is to be recorded of a step: C_t + γ^t V_t, and γ^t."""
@@ -156,9 +157,9 @@ class WholeReturnTerms(CausalTerms):
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
         earned = trace.earned + trace.weight * self.bonus.level(policy, theta, observation)
-        past = vectors.add(trace.past, vectors.scale(score, self.baseline.value(observation, time), 0.0))
+        past = trace.past.plus(vectors.scale(score, self.baseline.value(observation, time), 0.0))
         past = self.bonus.push(past, -trace.weight, policy, theta, observation)
-        return CausalTrace(vectors.add(trace.score, score), past, earned, trace.weight, trace.total)
+        return CausalTrace(trace.score.plus(score), past, earned, trace.weight, trace.total)
 
     def mark(self, trace, observation, time):
         """Return what is to be recorded of a step: V_t, and γ^t."""
@@ -173,25 +174,25 @@ class EligibilityTerms(Terms):
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
         zero = vectors.zeros_like(score)
-        return EligibilityTrace(zero, zero, 0.0)
+        return EligibilityTrace(RunningSum(zero), zero, 0.0)
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
         decayed = vectors.scale(trace.eligibility, self.discount, 0.0)
         level = self.baseline.value(observation, time)
-        term = vectors.subtract(trace.term, vectors.scale(score, level, 0.0))
-        term = vectors.add(term, vectors.scale(decayed, self.bonus.level(policy, theta, observation), 0.0))
+        term = trace.term.plus(vectors.scale(score, -level, 0.0))
+        term = term.plus(vectors.scale(decayed, self.bonus.level(policy, theta, observation), 0.0))
         term = self.bonus.push(term, 1.0, policy, theta, observation)
         return EligibilityTrace(term, vectors.add(decayed, score), trace.total)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
-        term = vectors.add(trace.term, vectors.scale(trace.eligibility, reward, 0.0))
+        term = trace.term.plus(vectors.scale(trace.eligibility, reward, 0.0))
         return EligibilityTrace(term, trace.eligibility, trace.total + reward)
 
     def term(self, trace):
         """Return what a finished trajectory contributes."""
-        return trace.term
+        return trace.term.total
 
     def mark(self, trace, observation, time):
         """Return what is to be recorded of a step: what was earned before, and V_t."""

@@ -38,6 +38,7 @@ import numpy as np
 from fastpg import moments, vectors
 from fastpg.dispatch import late_kernel
 from fastpg.estimators.sums import COLUMNS, add_returns
+from fastpg.lane_memory import RunningSum
 from fastpg.scores import is_neural
 
 GROUPS = 16
@@ -131,13 +132,13 @@ class PairedTerms(NamedTuple):
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
-        return PairTrace(self.of.start(score), vectors.zeros_like(score))
+        return PairTrace(self.of.start(score), RunningSum(vectors.zeros_like(score)))
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
         weighted = vectors.scale(score, self.of.score_weight(trace.of), 0.0)
         of = self.of.acted(trace.of, score, policy, theta, observation, action, time)
-        return PairTrace(of, vectors.add(trace.scores, weighted))
+        return PairTrace(of, trace.scores.plus(weighted))
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -149,7 +150,7 @@ class PairedTerms(NamedTuple):
 
     def partner(self, trace):
         """Return B of a finished trajectory."""
-        return trace.scores
+        return trace.scores.total
 
     def partner_weight(self, mark):
         """Return the weight in B of the score of a recorded step."""

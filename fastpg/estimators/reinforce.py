@@ -46,6 +46,7 @@ from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.gpomdp import WholeReturnTerms
 from fastpg.estimators.optimal import GROUPS, closed, groups_for, optimal_levels
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
+from fastpg.lane_memory import RunningSum
 
 BASELINES = ("none", "mean", "optimal", "time", "value")
 
@@ -81,11 +82,11 @@ class ScoresAndReturns(NamedTuple):
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
-        return Trace(vectors.zeros_like(score), 0.0)
+        return Trace(RunningSum(vectors.zeros_like(score)), 0.0)
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
-        return Trace(vectors.add(trace.score, score), trace.total)
+        return Trace(trace.score.plus(score), trace.total)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -93,7 +94,7 @@ class ScoresAndReturns(NamedTuple):
 
     def term(self, trace):
         """Return the sum of scores that a finished trajectory leaves."""
-        return trace.score
+        return trace.score.total
 
     def used_return(self, trace):
         """Return the return that is used: the undiscounted."""
@@ -119,11 +120,11 @@ class DiscountedScoresAndReturns(NamedTuple):
 
     def start(self, score):
         """Return the trace of a trajectory that has not begun, from a score of any value."""
-        return DiscountedTrace(vectors.zeros_like(score), 0.0, 0.0, 1.0)
+        return DiscountedTrace(RunningSum(vectors.zeros_like(score)), 0.0, 0.0, 1.0)
 
     def acted(self, trace, score, policy, theta, observation, action, time):
         """Return the trace after an action with this score."""
-        return DiscountedTrace(vectors.add(trace.score, score), trace.total, trace.discounted, trace.weight)
+        return DiscountedTrace(trace.score.plus(score), trace.total, trace.discounted, trace.weight)
 
     def rewarded(self, trace, reward):
         """Return the trace after a reward."""
@@ -132,7 +133,7 @@ class DiscountedScoresAndReturns(NamedTuple):
 
     def term(self, trace):
         """Return the sum of scores that a finished trajectory leaves."""
-        return trace.score
+        return trace.score.total
 
     def used_return(self, trace):
         """Return the return that is used: the discounted."""
