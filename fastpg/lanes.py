@@ -22,11 +22,13 @@ from fastpg.lane_memory import (
     flag,
     for_each_lane,
     holds_arrays,
+    kind_of,
     lane_count,
     last_bit,
     put,
     put_increments,
     raised,
+    some,
     take,
     take_increments,
     vector_lanes,
@@ -202,7 +204,7 @@ def _anyone_finished(memory, n_lanes, like):
 
 
 @outline
-def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals):
+def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, kind, record, totals):
     """Advance the first `n_lanes` lanes, rounded up to whole vectors, until one is finished.
 
     Return the number of steps; it is 1 if somebody looks at every step, or a network's outputs are needed.
@@ -212,6 +214,7 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, recor
     that what does not change is spread over vectors, some seventy of them, once and not before every step.
     """
     widest_vectors()
+    like = some(kind)
     n_used = n_lanes
     n_lanes = _whole_vectors(n_lanes, like)
     arguments = (env, policy, theta, accumulator, horizon, memory, like)
@@ -252,7 +255,7 @@ def simulate(parcel, chunk):
     while n_lanes > 0:
         _look(env, policy, theta, accumulator, memory, n_lanes, like, sight)
         n_steps += n_lanes * sweep(
-            env, policy, theta, accumulator, horizon, memory, n_lanes, like, record, totals
+            env, policy, theta, accumulator, horizon, memory, n_lanes, kind_of(like), record, totals
         )
         prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation)
         # Downwards, so that the lane which moves into a gap has had its turn.

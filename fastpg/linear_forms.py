@@ -85,12 +85,9 @@ def folded_differences(theta, features, n_actions):
 
 
 def parts_of(sizes):
-    """Return I and J, from the sizes of the components: as nearly alike as their order permits, I <= J."""
-    n, n_left = math.prod(sizes), 1
-    for size in sizes:
-        if (n_left * size) ** 2 > n:
-            break
-        n_left *= size
+    """Return I and J, from the sizes of the components: those of the least sum that their order permits."""
+    n = math.prod(sizes)
+    n_left = min((math.prod(sizes[:k]) for k in range(len(sizes))), key=lambda i: i + n // i)
     return n_left, n // n_left
 
 
@@ -155,19 +152,17 @@ def _(features, theta, start, i, j, n_left, n_right):
 
 @inner
 def split(features, d):
-    """Return after how many components the two parts meet, I <= J, and the largest size of a component."""
+    """Return after how many components the two parts meet, I and J, and the largest size of a component."""
     n, largest = 1, 1
     for k in range(d):
         n *= features.size(k)
         largest = max(largest, features.size(k))
-    middle, n_left = 0, 1
-    while middle < d and n_left * n_left * features.size(middle) * features.size(middle) <= n:
-        n_left *= features.size(middle)
-        middle += 1
-    n_right = 1
-    for k in range(middle, d):
-        n_right *= features.size(k)
-    return middle, n_left, n_right, largest
+    middle, n_left, before = 0, 1, 1
+    for k in range(1, d):
+        before *= features.size(k - 1)
+        if before + n // before < n_left + n // n_left:
+            middle, n_left = k, before
+    return middle, n_left, n // n_left, largest
 
 
 @inner

@@ -6,12 +6,27 @@ A score is a short vector (`fastpg.vectors`), a long array, or `Sparse`.
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
 from fastpg import packs
-from fastpg.dispatch import compiled_form, compiled_only, inner, outline
-from fastpg.lane_memory import widest_vectors
-from fastpg.vectors import accumulate, add, load, multiply, scale, section, squares, store, zeros_like
+from fastpg.dispatch import compiled_form, compiled_only, inner, lowered, outline
+from fastpg.lane_memory import VECTOR, widest_vectors
+from fastpg.vectors import (
+    FLAGS,
+    accumulate,
+    add,
+    add_in_place,
+    elements,
+    load,
+    multiply,
+    pack_elements,
+    scale,
+    section,
+    squares,
+    store,
+    zeros_like,
+)
 
 
 class Queue(NamedTuple):
@@ -163,14 +178,39 @@ def _(x):
     return lambda x: len(x)
 
 
-@inner
+@compiled_only
 def _add_section(sums, start, n, x, factor):
-    square = squares(x)
-    accumulate(sums, start, x, 1.0)
-    accumulate(sums, start + n, x, factor)
-    accumulate(sums, start + 2 * n, square, 1.0)
-    accumulate(sums, start + 3 * n, square, factor)
-    accumulate(sums, start + 4 * n, square, factor * factor)
+    """Add what `add_moments` does of a vector x to five parts of n numbers, to each from `start` on."""
+
+
+@lowered(_add_section)
+def _(typing, sums, start, n, x, factor):
+    # Vectors spelt out, as in `vectors.accumulate`, and of a few numbers at a time: the five sums of those
+    # are complete before the next are put together, so that none of them wait outside the registers.
+    def codegen(context, builder, signature, args):
+        data = context.make_array(sums)(context, builder, args[0]).data
+        numbers = elements(builder, args[3], len(x))
+        factor, square_of_factor = args[4], builder.fmul(args[4], args[4], flags=FLAGS)
+        for first in range(0, len(x), VECTOR):
+            values = pack_elements(builder, numbers[first : first + VECTOR])
+            factors, squared_factors = (
+                pack_elements(builder, [f] * values.type.count) for f in (factor, square_of_factor)
+            )
+            square = builder.fmul(values, values, flags=FLAGS)
+            place = builder.add(args[1], ir.Constant(args[1].type, first))
+            products = (
+                values,
+                builder.fmul(values, factors, flags=FLAGS),
+                square,
+                builder.fmul(square, factors, flags=FLAGS),
+                builder.fmul(square, squared_factors, flags=FLAGS),
+            )
+            for product in products:
+                add_in_place(builder, data, place, product)
+                place = builder.add(place, args[2])
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, types.intp, x, types.float64), codegen
 
 
 def _add_moments_of_vector(sums, x, factor):

@@ -231,6 +231,20 @@ def elements(builder, vector, length):
     return [builder.extract_value(vector, i) for i in range(length)]
 
 
+def pack_elements(builder, values):
+    """Generate one value of LLVM's vector type from numbers."""
+    pack = ir.Constant(ir.VectorType(ir.DoubleType(), len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        pack = builder.insert_element(pack, value, ir.Constant(ir.IntType(32), i))
+    return pack
+
+
+def add_in_place(builder, data, start, pack):
+    """Generate the addition of what `pack_elements` returns to as many numbers in memory."""
+    slot = builder.bitcast(builder.gep(data, [start], inbounds=True), pack.type.as_pointer())
+    builder.store(builder.fadd(builder.load(slot, align=8), pack, flags=FLAGS), slot, align=8)
+
+
 def float_vector(length, *like):
     """The type of a vector in compiled code: of `single` if there is one in other types, else of float64."""
     return types.UniTuple(single if any(map(has_single, like)) else types.float64, length)
@@ -546,17 +560,10 @@ def _(typing, x):
 def _(typing, array, start, x, factor):
     # Vectors spelt out: Numba runs LLVM without the pass that would find them in straight-line code.
     def codegen(context, builder, signature, args):
-        kind = ir.VectorType(ir.DoubleType(), len(x))
-        values = factors = ir.Constant(kind, ir.Undefined)
-        for i, value in enumerate(elements(builder, args[2], len(x))):
-            position = ir.Constant(ir.IntType(32), i)
-            values = builder.insert_element(values, value, position)
-            factors = builder.insert_element(factors, args[3], position)
+        values = pack_elements(builder, elements(builder, args[2], len(x)))
+        factors = pack_elements(builder, [args[3]] * len(x))
         data = context.make_array(array)(context, builder, args[0]).data
-        slot = builder.bitcast(builder.gep(data, [args[1]], inbounds=True), kind.as_pointer())
-        product = builder.fmul(values, factors, flags=FLAGS)
-        total = builder.fadd(builder.load(slot, align=8), product, flags=FLAGS)
-        builder.store(total, slot, align=8)
+        add_in_place(builder, data, args[1], builder.fmul(values, factors, flags=FLAGS))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, x, types.float64), codegen
