@@ -4,19 +4,19 @@ import numba
 import numpy as np
 import pytest
 
-from fastpg.dispatch import plain_kernel
+from fastpg.dispatch import kernel
 from fastpg.networks.activations import TANH, activate
 from fastpg.networks.products import times_transposed
 
 COMPILED = not numba.config.DISABLE_JIT
 
 
-@plain_kernel
+@kernel
 def apply_tanh(z, bias):
     activate(z, bias, TANH)
 
 
-@plain_kernel
+@kernel
 def multiply(x, weight, z, room):
     times_transposed(x, weight, z, room)
 
