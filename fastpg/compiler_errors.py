@@ -26,10 +26,7 @@ def readable_errors(env: Any, *others: Any):
         yield
     except NumbaError as error:
         report = Report(type(env).__name__)
-        try:
-            play(env, 20, 0, report)
-        except Exception as exception:  # what ordinary Python says of it is the best message there is
-            report.errors.append(f"in ordinary Python: {type(exception).__name__}: {exception}")
+        play(env, 20, 0, report)
         if report.errors:
             raise TypeError(f"env: {type(env).__name__} cannot be compiled: {report.errors[0]}") from None
         names = ", ".join(type(thing).__name__ for thing in (env, *others))

@@ -153,7 +153,8 @@ def parameters_of(cls: Any) -> dict[str, Any]:
     for base in cls.__mro__:  # a subclass may pass what it does not name on to its base's
         if "make" in vars(base):
             signature = inspect.signature(base.make).parameters.values()
-            parameters = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY} | parameters
+            named = (p for p in signature if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+            parameters = {p.name: p.default for p in named} | parameters
             if all(p.kind is not p.VAR_KEYWORD for p in signature):
                 return parameters
     return fields | parameters

@@ -40,6 +40,11 @@ class Evaluation:
     lengths: np.ndarray
     seconds: float
 
+    def __repr__(self) -> str:
+        """A line."""
+        mean = f"{self.mean_return:.5g} ± {self.return_standard_error:.2g}"
+        return f"<Evaluation of {len(self.returns):,} trajectories: mean return {mean}>"
+
     @property
     def mean_return(self) -> float:
         """The mean of the returns."""

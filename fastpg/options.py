@@ -1,5 +1,6 @@
 """What the options of the command line make of the settings that are known for an environment."""
 
+import ast
 import enum
 from typing import Any
 
@@ -181,7 +182,12 @@ def environment_from(env: str, param: list[str] | None) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """A value as Python writes it: true or false, an integer, a number; anything else is a text."""
+    """A value as Python writes it: true or false, a number, a list of values; anything else is a text."""
+    if text[:1] in ("[", "("):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

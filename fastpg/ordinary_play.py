@@ -1,5 +1,8 @@
 """An environment in ordinary Python: played step by step, and what is wrong with what its methods return."""
 
+import traceback
+from pathlib import Path
+
 import numpy as np
 
 from fastpg.lane_memory import filled, leaves_of
@@ -10,7 +13,25 @@ _KINDS = {bool: "a boolean", int: "an integer", float: "a float"}
 
 
 def play(env, n_steps, seed, report):
-    """Play with random actions; what is wrong with what comes back is added to the report."""
+    """Play with random actions; what is wrong with what comes back, or is raised, is added to the report."""
+    try:
+        _play(env, n_steps, seed, report)
+    except Exception as exception:  # the best message there is
+        report.errors.append(
+            f"in ordinary Python: {type(exception).__name__}: {exception}{_place(exception)}"
+        )
+
+
+def _place(exception):
+    """The line that raised it, the innermost one outside of this package."""
+    here = Path(__file__).parent
+    frames = [
+        f for f in traceback.extract_tb(exception.__traceback__) if here not in Path(f.filename).parents
+    ]
+    return f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+def _play(env, n_steps, seed, report):
     space = env.action_space
     actions = np.random.default_rng(seed)
     arrays = [value for value in env if isinstance(value, np.ndarray)]

@@ -68,6 +68,12 @@ class Run:
     horizon: int
     seed: int
 
+    def __repr__(self) -> str:
+        """A line."""
+        last = f", last mean return {self.history['mean_return'][-1]:.5g}" if len(self.history) else ""
+        how = type(self.estimator).__name__
+        return f"<Run of {how} in {type(self.env).__name__}: {len(self.history):,} updates{last}>"
+
     def config(self) -> dict[str, Any]:
         """Return all settings as JSON has them.
 

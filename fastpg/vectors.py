@@ -673,7 +673,8 @@ def callable_in_code(typing, function, *arguments):
 
 @lowered(normals)
 def _(typing, rng, like):
-    result = float_vector(len(like), like)
+    drawn = typing.resolve_function_type(typing.resolve_value_type(_draw), (rng, types.intp), {})
+    result = types.UniTuple(drawn.return_type, len(like))  # whatever `like` holds
     draw = callable_in_code(typing, _draw, rng, types.intp)
 
     def codegen(context, builder, signature, args):

@@ -343,6 +343,13 @@ class Endless(Walk):
     horizon = 0
 
 
+class Dividing(Walk):
+    __slots__ = ()
+
+    def step(self, state, action, rng):
+        return state, 1.0 / (state.x - state.x), False
+
+
 class OfTwoChoices(Walk):
     __slots__ = ()
     action_space = MultiDiscrete([2, 2])
@@ -351,6 +358,8 @@ class OfTwoChoices(Walk):
 def test_mistakes_of_attributes_are_named():
     with pytest.raises(TypeError, match="horizon=0: must be between 1 and"):
         check_env(Endless())
+    with pytest.raises(TypeError, match=r"float division by zero \(in step, test_checks.py:\d+\)"):
+        check_env(Dividing())
     with pytest.raises(TypeError, match="action_space=MultiDiscrete.*must be Discrete, or a Box of one axis"):
         check_env(OfTwoChoices())
 

@@ -26,6 +26,16 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def test_a_list_is_an_array_parameter():
+    result = invoke("gradient", "Bandit-v0", "--param", "means=[0, 1]", "--trajectories", "100")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_package_is_a_program():
+    done = subprocess.run([sys.executable, "-m", "fastpg", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "train" in done.stdout
+
+
 def test_train_evaluate_and_record(tmp_path):
     out = tmp_path / "run"
     trained = invoke("train", "CartPole-v1", *SMALL, "--param", "gravity=3.7", "--out", out)
@@ -158,6 +168,7 @@ def test_help(command):
         (["train", "CartPole-v1", "--param", "gravty=1"], "did you mean gravity"),
         (["train", "CartPole-v1", "--param", "gravity"], "name=value"),
         (["train", "CartPole-v1", "--param", "gravity=heavy"], "must be a number"),
+        (["gradient", "Bandit-v0", "--param", "means=[0,"], "must be numbers"),
         (["train", "CartPole-v1", "--param", "gravity=nan"], "must be finite"),
         (["train", "CartPole-v1", "--updates", "0"], "n_updates"),
         (["train", "CartPole-v1", "--trajectories", "0"], "n_trajectories"),

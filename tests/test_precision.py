@@ -193,6 +193,7 @@ def difference(double, single):
         ("MountainCarContinuous-v0", fastpg.GPOMDP(0.99, entropy=0.1), 200, 0.02),
         ("Acrobot-v1", fastpg.REINFORCE("none"), 30, 1e-3),
         ("MountainCar-v0", fastpg.REINFORCE("none", discount=0.99), 50, 1e-3),
+        ("LinearQuadratic-v0", fastpg.REINFORCE("none", discount=0.99), 50, 1e-2),
     ],
 )
 def test_same_trajectories_but_for_rounding(id, estimator, horizon, bound):

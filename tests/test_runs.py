@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from fastpg.envs.cartpole import CartPole
 
 import fastpg
 from fastpg import runs
@@ -238,6 +239,30 @@ def test_numpy_numbers_are_parameters(kind):
     gravity = fastpg.make("CartPole-v1", gravity=kind(3)).gravity
     assert gravity == 3.0 and type(gravity) is float
     assert fastpg.make("CartPole-v1", semi_implicit=np.True_).semi_implicit is True
+
+
+class Named(CartPole):
+    __slots__ = ()
+
+    @classmethod
+    def make(cls, planet="earth", *, length=0.5):
+        return cls(gravity={"earth": 9.8, "moon": 1.62}[planet], length=length)
+
+
+def test_make_has_plain_arguments_and_keywords_alone(monkeypatch):
+    monkeypatch.setattr(fastpg.environment, "registry", dict(fastpg.environment.registry))
+    fastpg.register("Named-v0", Named)
+    env = fastpg.make("Named-v0", planet="moon", length=0.25)
+    assert (env.gravity, env.length) == (1.62, 0.25)
+    with pytest.raises(TypeError, match="gravity=3.7: Named has no such parameter; there are planet, length"):
+        fastpg.make("Named-v0", gravity=3.7)
+
+
+def test_runs_and_evaluations_are_a_line(env, policy):
+    run = fastpg.train(env, policy, n_updates=2, n_trajectories=20)
+    assert repr(run).startswith("<Run of REINFORCE in CartPole: 2 updates, last mean return ")
+    evaluation = fastpg.evaluate(env, policy, run.theta, n_trajectories=10)
+    assert repr(evaluation).startswith("<Evaluation of 10 trajectories: mean return ")
 
 
 def test_parameters_of_a_registration_are_checked(monkeypatch):

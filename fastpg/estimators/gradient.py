@@ -108,6 +108,8 @@ def policy_gradient(
     theta = check_theta(policy, theta)
     estimator = REINFORCE() if estimator is None else estimator
     check_estimator(estimator)
+    if relative_error is None and n_trajectories is None:
+        raise TypeError("n_trajectories=None: must be an integer, unless relative_error is given")
     if relative_error is None:
         n = check_integer("n_trajectories", n_trajectories, 1, MAX_TRAJECTORIES)
         most = n

@@ -1,0 +1,5 @@
+"""``python -m fastpg`` is ``fastpg``."""
+
+from fastpg.cli import main
+
+main()
