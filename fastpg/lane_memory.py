@@ -14,9 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import models
 from numba.core.errors import TypingError
-from numba.extending import register_model
 
 from fastpg import vectors
 from fastpg.dispatch import lowered
@@ -185,19 +183,6 @@ def for_each_lane(function, n_lanes, arguments):
     """
     for lane in range(n_lanes):
         function(lane, *arguments)
-
-
-def kind_of(like):
-    """Return what stands for the type of `like`, to be handed over in a call; `some` makes a value of it.
-
-    A nest of a hundred numbers would be written into memory for each call.
-    """
-    return like
-
-
-def some(kind):
-    """Return a value of the type that `kind_of` was given."""
-    return kind
 
 
 def keep_apart():
@@ -487,37 +472,6 @@ def _(typing, flags):
         return builder.sub(ir.Constant(zeros.type, 7), builder.lshr(zeros, ir.Constant(zeros.type, 3)))
 
     return types.int64(types.uint64), codegen
-
-
-class Kind(types.Type):
-    """The type of what stands for a type."""
-
-    def __init__(self, ty):
-        self.ty = ty
-        super().__init__(f"kind of {ty}")
-
-
-register_model(Kind)(models.OpaqueModel)
-
-
-@lowered(kind_of)
-def _(typing, like):
-    result = like if array_types(like) else Kind(like)  # of arrays the shapes are known by their values
-
-    def codegen(context, builder, signature, args):
-        return args[0] if result == like else context.get_dummy_value()
-
-    return result(like), codegen
-
-
-@lowered(some)
-def _(typing, kind):
-    result = kind.ty if isinstance(kind, Kind) else kind
-
-    def codegen(context, builder, signature, args):
-        return args[0] if result == kind else ir.Constant(context.get_value_type(result), None)
-
-    return result(kind), codegen
 
 
 @lowered(zero)

@@ -22,13 +22,11 @@ from fastpg.lane_memory import (
     flag,
     for_each_lane,
     holds_arrays,
-    kind_of,
     lane_count,
     last_bit,
     put,
     put_increments,
     raised,
-    some,
     take,
     take_increments,
     vector_lanes,
@@ -204,9 +202,10 @@ def _anyone_finished(memory, n_lanes, like):
 
 
 @outline
-def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, kind, record, totals):
+def sweep(parcel, n_lanes):
     """Advance the first `n_lanes` lanes, rounded up to whole vectors, until one is finished.
 
+    In the parcel is what all sweeps of a chunk have in common: hundreds of numbers, that would be arguments.
     Return the number of steps; it is 1 if somebody looks at every step, or a network's outputs are needed.
 
     Two loops, not one: their dependency chains are half as long, so the processor overlaps more
@@ -214,7 +213,7 @@ def sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, kind, recor
     that what does not change is spread over vectors, some seventy of them, once and not before every step.
     """
     widest_vectors()
-    like = some(kind)
+    env, policy, theta, accumulator, horizon, memory, like, record, totals = unpack(parcel)
     n_used = n_lanes
     n_lanes = _whole_vectors(n_lanes, like)
     arguments = (env, policy, theta, accumulator, horizon, memory, like)
@@ -252,11 +251,10 @@ def simulate(parcel, chunk):
     for lane in range(n_lanes):
         put(memory, lane, restart(env, theta, like, key, base, start + lane), like)
     _fill_last_vector(memory, n_lanes, like)
+    parcel = pack((env, policy, theta, accumulator, horizon, memory, like, record, totals))
     while n_lanes > 0:
         _look(env, policy, theta, accumulator, memory, n_lanes, like, sight)
-        n_steps += n_lanes * sweep(
-            env, policy, theta, accumulator, horizon, memory, n_lanes, kind_of(like), record, totals
-        )
+        n_steps += n_lanes * sweep(parcel, n_lanes)
         prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observation)
         # Downwards, so that the lane which moves into a gap has had its turn.
         for block in range((n_lanes - 1) >> 6, -1, -1):

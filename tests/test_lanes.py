@@ -44,7 +44,8 @@ def one_sweep(env, policy, theta, accumulator, horizon, key, n_lanes):
     memory = lanes.allocate(like)
     for lane in range(n_lanes):
         lanes.put(memory, lane, like, like)
-    return lanes.sweep(env, policy, theta, accumulator, horizon, memory, n_lanes, like, None, None)
+    parcel = lanes.pack((env, policy, theta, accumulator, horizon, memory, like, None, None))
+    return lanes.sweep(parcel, n_lanes)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def assembly(env, policy, theta):
     """Of the loop over lanes in the gradient kernel of CartPole."""
     one_sweep(env, policy, tuple(theta.tolist()), ScoresAndReturns(), 500, np.uint64(1), 8)
     for types, text in lanes.sweep.inspect_asm().items():
-        if "CartPole" in str(types[0]) and "ScoresAndReturns" in str(types[3]):
+        if "CartPole" in str(types[0]) and "ScoresAndReturns" in str(types[0]):
             return text
     raise AssertionError("the sweep of CartPole was inlined or not compiled")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpg import vectors
+from fastpg import moments, vectors
 from fastpg.dispatch import compiled_form
 from fastpg.policies.spaces import action_numbers
 from fastpg.random import categorical
@@ -130,6 +130,25 @@ class SoftmaxTabular(NamedTuple):
         start = self.state_number(observation) * len(self.initial_preferences)
         vectors.accumulate(array, start, factor, weight)
         return start, len(self.initial_preferences)
+
+    def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
+        """Return the score of recorded steps, put together in an array of zeros; compiled code only.
+
+        As `SoftmaxFeatures.recorded_score`. A state that is visited again is noted in `starts` once, or its
+        numbers would be added to the moments as often as it was visited: as zeros, but added.
+        """
+        n = 0
+        for step in range(first, first + n_steps):
+            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
+            start = self.state_number(seen) * len(factor)
+            starts[n] = start
+            n += 1 if array[start] == 0.0 else 0  # and never a branch: nobody could guess it
+            vectors.accumulate(array, start, vectors.load(factors, step * len(factor), factor), 1.0)
+        return moments.Sparse(array, starts, n, len(factor), factor)
+
+    def sections_per_step(self):
+        """Return in how many places `recorded_score` adds for a step."""
+        return 1
 
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
