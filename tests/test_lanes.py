@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from fastpg import SoftmaxLinear, evaluate, lanes, policy_gradient
+from fastpg import SoftmaxLinear, evaluate, lanes, make, policy_for, policy_gradient
 from fastpg.estimators.reinforce import ScoresAndReturns
 from fastpg.evaluation import _EVALUATION
 from fastpg.random import Rng, integer, next_step, policy_rng, seed_key, trajectory_rng, uniform
@@ -298,6 +298,15 @@ def test_classes_of_the_same_name_are_told_apart():
 
 
 # --- no trajectory notices the others ---
+
+
+def test_states_of_the_same_name_are_told_apart():
+    """Of two environments with classes of their own, in one process: many have a `State` of two numbers."""
+    for name in ("FrozenLake-v1", "CliffWalking-v1"):
+        env = make(name)
+        policy = policy_for(env)
+        result = evaluate(env, policy, policy.initial(), n_trajectories=2, horizon=50)
+        assert np.isfinite(result.mean_return)
 
 
 @pytest.mark.parametrize("n", [1, 5, 127, 128, 129, 1_000, 30_011])
