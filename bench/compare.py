@@ -22,6 +22,7 @@ the others, if they are of the same machine and versions; ``compare.json`` has t
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,7 +44,6 @@ SECTIONS: dict[str, Callable[[Effort, str], Iterator[Duel]]] = {
 
 
 SAME = ("processor", "system", "versions", "effort")  # conditions of lines that may stand in one table
-SECONDS = {"gradient": 0, "network": 0, "stepping": 0, "training": 0}  # of a task, about
 
 
 def read(path: Path) -> tuple[dict[str, str], list[Duel]]:
@@ -60,6 +60,11 @@ def write(directory: Path, facts: dict[str, str], duels: list[Duel]) -> None:
     (directory / "compare.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     report = f"# fastpg and its peers\n\n{markdown(facts, duels)}"
     (directory / "compare.md").write_text(report, encoding="utf-8")
+
+
+def minutes(started: float) -> str:
+    """Return how long that was ago."""
+    return f"{(time.monotonic() - started) / 60:.1f} min"
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -105,8 +110,11 @@ def main(arguments: list[str] | None = None) -> None:
         )
     duels = [] if different else duels
     measured = set()
+    started = time.monotonic()
+    if asked.whole and "took" in earlier:
+        print(f"{asked.out}: the last whole run took {earlier['took']}", file=sys.stderr, flush=True)
     for name in asked.sections:
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        print(f"{name} ... ({minutes(started)} so far)", file=sys.stderr, flush=True)
         for duel in SECTIONS[name](effort, asked.peers):
             anew = replace(duel, measured=f"{facts['date'][:16]}, commit {facts['commit']}")
             measured.add(duel.name())
@@ -116,6 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.whole:  # a task or a peer that there is no more
         duels = [duel for duel in duels if duel.name() in measured]
     facts["load at end"] = load()
+    facts |= {"took": minutes(started)} if asked.whole else {}
     write(asked.out, facts, duels)
     draw(duels, asked.out / "compare.png")
     if asked.publish:

@@ -1,7 +1,6 @@
 """The same gradient as the references', checked to be the same before it is timed (`bench.compare`)."""
 
 import ctypes
-import itertools
 import json
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import fastpg
-from bench.contestants import Setting, fastest, installed, timer
+from bench.contestants import Setting, Waiting, installed, timer
 from bench.duels import Duel, Effort, failed, first_call_seconds, fought, not_there
 from bench.measuring import CORES
 from bench.policies import BALANCING, THETA_SEEDS, UNIFORM, balancing_network, random_theta
@@ -97,16 +96,23 @@ def ways_of_torch(command: tuple[str, ...]) -> list[Setting]:
 
 def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
     """The same gradient of a linear policy, in fastpg's float64 and in its float32."""
+    for id in effort.ids:
+        with Waiting() as waiting:
+            yield from gradients_of(id, effort, peers, waiting)
+
+
+def gradients_of(id: str, effort: Effort, peers: str, waiting: Waiting) -> Iterator[Duel]:
+    """One environment."""
     tasks = {}
-    for id, dtype in itertools.product(effort.ids, ("float64", "float32")):
+    for dtype in ("float64", "float32"):
         policy = fastpg.policy_for(fastpg.make(id), dtype)
         more = ", in float32" if dtype == "float32" else ""
         if id == "CartPole-v1":
-            tasks[f"{id}, 22 steps a trajectory{more}"] = id, policy, UNIFORM
-            tasks[f"{id}, 410 steps a trajectory{more}"] = id, policy, BALANCING
+            tasks[f"{id}, 22 steps a trajectory{more}"] = policy, UNIFORM
+            tasks[f"{id}, 410 steps a trajectory{more}"] = policy, BALANCING
         else:
-            tasks[f"{id}{more}"] = id, policy, random_theta(fastpg.make(id), policy, THETA_SEEDS[id])
-    for task, (id, policy, theta) in tasks.items():
+            tasks[f"{id}{more}"] = policy, random_theta(fastpg.make(id), policy, THETA_SEEDS[id])
+    for task, (policy, theta) in tasks.items():
         duels, timers = [], []
         with_c = id == "CartPole-v1" and effort.wants("C by hand")
         if with_c and yardstick.compiler() is None:
@@ -124,7 +130,7 @@ def gradients(effort: Effort, peers: str) -> Iterator[Duel]:
         candidates = gradient_settings(id, theta, effort, peers)
         if policy.dtype == np.float32:  # the others compute in float64
             candidates = {name: way for name, way in candidates.items() if name[:3] in ("JAX", "PyT")}
-        yield from against("gradient", task, id, policy, theta, candidates, duels, timers, effort)
+        yield from against("gradient", task, id, policy, theta, candidates, duels, timers, effort, waiting)
 
 
 def networks(effort: Effort, peers: str) -> Iterator[Duel]:
@@ -142,7 +148,10 @@ def networks(effort: Effort, peers: str) -> Iterator[Duel]:
             "PyTorch, autograd": ("torch", ways_of_torch(torch)),
         }
         task = f"CartPole-v1, {length} steps a trajectory, tanh {'-'.join(map(str, HIDDEN))}"
-        yield from against("network", task, "CartPole-v1", policy, theta, candidates, [], [], effort)
+        with Waiting() as waiting:
+            yield from against(
+                "network", task, "CartPole-v1", policy, theta, candidates, [], [], effort, waiting
+            )
 
 
 def checked(
@@ -167,9 +176,9 @@ def against(
     duels: list[Duel],
     timers: list[Callable[[], float]],
     effort: Effort,
+    waiting: Waiting,
 ) -> Iterator[Duel]:
     """Fight those that are given, and the candidates: name: package that it needs, and the ways to run it."""
-    contestants = []
     for name, (package, ways) in candidates.items():
         if not effort.wants(name):
             continue
@@ -178,8 +187,7 @@ def against(
             yield Duel(section, task, name, skipped=not_there(python, package))
             continue
         try:
-            how, contestant = fastest(ways, effort.seconds)
-            contestants.append(contestant)
+            how, contestant = waiting.fastest(ways, effort.seconds)
             facts = contestant.facts
             kind = "float64" if name.startswith(("NumPy", "Python")) else "float32"
             setting = ", ".join(filter(None, (facts["versions"], facts["setting"], how, kind)))
@@ -195,5 +203,3 @@ def against(
     duels = [replace(duel, our_compile_seconds=compile_seconds) for duel in duels]
     ours = gradient_timer(fastpg.make(id), policy, theta, effort.seconds, threads=CORES)
     yield from fought(duels, effort.rounds, ours, timers)
-    for contestant in contestants:
-        contestant.close()

@@ -65,6 +65,10 @@ class Contestant:
                 self._fail(process)
         return sum(steps / taken for steps, taken in map(self._read, self.processes)) / 1e6
 
+    def is_alive(self) -> bool:
+        """Whether all processes are there."""
+        return all(process.poll() is None for process in self.processes)
+
     def close(self) -> None:
         """End the processes."""
         for process in self.processes:
@@ -94,7 +98,11 @@ class Contestant:
             other.kill()
             other.wait()
         self.errors.seek(0)
-        said = self.errors.read().strip() or line.strip() or f"no answer within {PATIENCE:.0f} s"
+        said = (
+            self.errors.read().strip()
+            or line.strip()
+            or f"ended without a word, or no answer within {PATIENCE:.0f} s"
+        )
         self.close()
         raise RuntimeError(f"{' '.join(process.args)}:\n{said}")
 
@@ -135,6 +143,29 @@ def fastest(candidates: list[Setting], seconds: float) -> tuple[str, Contestant]
         assert error is not None
         raise error
     return best_name, best
+
+
+class Waiting:
+    """Contestants that stay for further tasks, so that nobody looks for their fastest setting again."""
+
+    def __init__(self):
+        self._found: dict[tuple[Setting, ...], tuple[str, Contestant]] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for _, contestant in self._found.values():
+            contestant.close()
+
+    def fastest(self, candidates: list[Setting], seconds: float) -> tuple[str, Contestant]:
+        """Return the `fastest`, which may be there already."""
+        key = tuple(candidates)
+        name, contestant = self._found.pop(key, ("", None))
+        if contestant is None or not contestant.is_alive():
+            name, contestant = fastest(candidates, seconds)
+        self._found[key] = name, contestant
+        return name, contestant
 
 
 @functools.cache

@@ -7,8 +7,8 @@ For each environment, with the policy that `fastpg.policy_for` gives, on one thr
 * the cycles that ``llvm-mca`` (LLVM's model of the processor, if it is installed and knows it) gives them: if
   nothing had to wait for results, and with the waiting;
 * the instructions of a step, all included, that callgrind counts (``--callgrind``; it knows AVX2, not more);
-* what was measured: nanoseconds and cycles of a step, all included, and the floating-point operations as a
-  fraction of the peak, which is measured too (`bench/peak.c`).
+* what was measured: cycles of a step, all included, and the floating-point operations as a fraction of the
+  peak. Clock and peak are measured in turn with it (`bench/peak.c`), so that other work counts for all.
 
 What might make them faster: `bench.variants`.
 """
@@ -16,6 +16,7 @@ What might make them faster: `bench.variants`.
 import argparse
 import ctypes
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -41,7 +42,7 @@ ASSEMBLY = """
 import fastpg
 from fastpg.lanes import sweep
 env = fastpg.make("{id}")
-policy = fastpg.policy_for(env)
+policy = fastpg.policy_for(env, "{dtype}")
 fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=2, horizon=env.horizon or 1000)
 print(*sweep.inspect_asm().values(), sep="\\n")
 """
@@ -62,12 +63,13 @@ class Loop:
         return sum(re.search(pattern, line) is not None for line in self.instructions)
 
     def flops(self) -> int:
-        """Return the floating-point operations of one iteration, on float64; a multiply-add is two."""
+        """Return the floating-point operations of one iteration; a multiply-add is two."""
         total = 0
         for line in self.instructions:
-            operation = re.match(r"v(fn?m(add|sub)\d+|add|sub|mul|div|sqrt|min|max)(p|s)d\s", line)
+            operation = re.match(r"v(fn?m(add|sub)\d+|add|sub|mul|div|sqrt|min|max)(p|s)([ds])\s", line)
             if operation:
-                width = {"zmm": 8, "ymm": 4}.get(widest(line), 2) if operation[3] == "p" else 1
+                doubles = {"zmm": 8, "ymm": 4}.get(widest(line), 2)
+                width = doubles * (1 if operation[4] == "d" else 2) if operation[3] == "p" else 1
                 total += width * (2 if operation[1].startswith("f") else 1)
         return total
 
@@ -98,7 +100,7 @@ def loops_over_lanes(assembly: str) -> list[Loop]:
         body = tuple(x for x in lines[labels[label] : end + 1] if re.match(r"[a-z]", x))
         steps = [re.match(r"addq\s+\$(\d+), %r|subq\s+\$-(\d+), %r", line) for line in body]
         counts = [int(step[1] or step[2]) for step in steps if step]
-        if counts and max(counts) in (2, 4, 8, 16, 32, 64) and any(re.match(r"v\w+pd\s", x) for x in body):
+        if counts and max(counts) in (2, 4, 8, 16, 32, 64) and any(re.match(r"v\w+p[ds]\s", x) for x in body):
             found.append(Loop(body, max(counts)))
     most = max((loop.lanes for loop in found), default=0)
     return [loop for loop in found if loop.lanes == most]
@@ -245,12 +247,12 @@ class Row(NamedTuple):
     model: tuple[float, float] | None
     speed: float  # M steps/s, one thread
     clock: float  # GHz
-    peak: float  # Gflop/s
+    peak: float  # Gflop/s, of float32 if that is in the lanes
     avx2: float | None  # instructions, all included, with AVX2
 
     def markdown(self) -> str:
         """Return a line of the table."""
-        cells = [self.id, self.policy, f"{1e3 / self.speed:.2f}", f"{1e3 * self.clock / self.speed:.1f}"]
+        cells = [self.id, self.policy, f"{1e3 * self.clock / self.speed:.1f}"]
         cells.append("–" if self.avx2 is None else f"{self.avx2:.0f}")
         if self.code is None:
             return f"| {' | '.join([*cells, 'not vectorised', *['–'] * 8])} |"
@@ -262,27 +264,30 @@ class Row(NamedTuple):
         return f"| {' | '.join(cells)} |"
 
 
-def measured(id: str, mca: str | None, count: bool) -> Row:
+def measured(id: str, dtype: str, mca: str | None, count: bool) -> Row:
     """Look at one environment."""
-    with tempfile.TemporaryDirectory() as empty:
-        _, assembly = run_fresh("-c", ASSEMBLY.format(id=id), cache=Path(empty))
-    loops = loops_over_lanes(assembly)
     env = fastpg.make(id)
-    policy = fastpg.policy_for(env)
+    policy = fastpg.policy_for(env, dtype)
+    with tempfile.TemporaryDirectory() as empty:
+        _, assembly = run_fresh("-c", ASSEMBLY.format(id=id, dtype=dtype), cache=Path(empty))
+    loops = loops_over_lanes(assembly)
     speed = gradient_timer(env, policy, policy.initial(), SECONDS, threads=1)
     speeds, clocks, peaks = (
         statistics.median(samples) for samples in alternate(5, speed, gigahertz, peak_gigaflops)
     )
+    peaks *= 2 if dtype == "float32" else 1
     name = f"{type(policy).__name__} ({policy.n_parameters})"
     code, model = (described(loops), modelled(loops, mca)) if loops else (None, None)
-    return Row(id, name, code, model, speeds, clocks, peaks, counted(id) if count else None)
+    title = id if dtype == "float64" else f"{id}, {dtype}"
+    instructions = counted(id) if count and dtype == "float64" else None
+    return Row(title, name, code, model, speeds, clocks, peaks, instructions)
 
 
 HEAD = (
-    "| environment | policy (parameters) | ns a step | cycles a step | instructions with AVX2 "
+    "| environment | policy (parameters) | cycles a step | instructions with AVX2 "
     "| lanes of an iteration | instructions "
     "| float operations | loads, stores | spills | divisions | cycles, no waiting | cycles, modelled "
-    "| of peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| of peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -293,20 +298,21 @@ def main() -> None:
     """Measure the environments, or those named, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ids", nargs="*", metavar="ID", help="all that have a policy, unless given")
+    parser.add_argument("--dtype", nargs="+", choices=("float64", "float32"), default=["float64"])
     parser.add_argument("--mca", default=shutil.which("llvm-mca"), help="LLVM's model of processors")
     parser.add_argument("--callgrind", action="store_true", help="count instructions with it, which is slow")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the report")
     arguments = parser.parse_args()
     facts = conditions()
     rows = []
-    for id in arguments.ids or fastpg.registry:
+    for id, dtype in itertools.product(arguments.ids or fastpg.registry, arguments.dtype):
         try:
-            rows.append(measured(id, arguments.mca, arguments.callgrind))
-        except ValueError as error:  # no policy fits
-            print(f"{id}: {error}", file=sys.stderr)
+            rows.append(measured(id, dtype, arguments.mca, arguments.callgrind))
+        except ValueError as error:  # no policy fits, or none in float32
+            print(f"{id}, {dtype}: {error}", file=sys.stderr)
             continue
         print(rows[-1].markdown(), file=sys.stderr, flush=True)
-    peak = statistics.median(row.peak for row in rows)
+    peak = statistics.median(row.peak / (2 if row.id.endswith("float32") else 1) for row in rows)
     clock = statistics.median(row.clock for row in rows)
     facts["one core"] = f"{clock:.2f} GHz, {peak:.1f} Gflop/s of float64 ({peak / clock:.1f} a cycle)"
     lines = [HEAD, *(row.markdown() for row in rows)]
