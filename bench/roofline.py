@@ -155,7 +155,8 @@ def modelled(loops: list[Loop], mca: str | None) -> tuple[float, float] | None:
 
 
 COUNTED = """
-import os, subprocess, sys, fastpg
+import os, subprocess, sys, fastpg, fastpg.dispatch
+fastpg.dispatch._INTERPRETED = -1  # nothing is interpreted, or compiled, while instructions are counted
 env = fastpg.make("{id}")
 policy = fastpg.policy_for(env)
 def run(n):
