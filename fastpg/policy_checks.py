@@ -17,7 +17,7 @@ from fastpg.distribution_checks import (
 )
 from fastpg.random import RecordedRng, Rng, next_step, policy_rng, seed_key, trajectory_rng
 from fastpg.reports import Report
-from fastpg.score_checks import check_compiled, check_forms, check_score, size_of
+from fastpg.score_checks import check_compiled, check_entropy, check_forms, check_score, size_of
 from fastpg.scores import is_neural
 
 _SPREAD = 0.5  # standard deviation of θ around `initial`
@@ -70,6 +70,8 @@ def check_policy(
     - **forms of the score agree**: ``running_score`` and ``whole_score``, or ``factor`` and ``spread``, where
       the policy has them, with ``score``; and ``sample`` and the score compiled with those of ordinary
       Python and the same random numbers (all to 1e-9).
+    - **entropy**, where there is one, is -E[log π] (exactly for discrete actions, to 5 standard errors for
+      others), and its gradient is that of central differences.
     - **mode**, where there is one, has the largest log π.
 
     A policy with a network in float32 is checked in float64 (`in_float64`).
@@ -169,6 +171,7 @@ def _check_in_ordinary_python(policy, env, n_observations, n_samples, seed, repo
     check_score(policy, points, actions, seed, report)
     check_mode(policy, points, actions, every_action, report)
     check_forms(policy, points, actions, report)
+    check_entropy(policy, points, every_action, n_samples, seed, report)
     if not (report.errors or numba.config.DISABLE_JIT):
         check_compiled(policy, points, report)
 

@@ -71,6 +71,7 @@ def _components(score, generator):
 
 def check_forms(policy, points, actions, report):
     """Check the score as the lanes carry it, or record it, against ``score``; in ordinary Python."""
+    widths = set()
     for (theta, observation, _), action in zip(points, actions, strict=True):
         score = np.asarray(policy.score(theta, observation, action), float)
         if is_neural(policy):
@@ -82,6 +83,10 @@ def check_forms(policy, points, actions, report):
             inside = (np.arange(len(theta)) >= start) & (np.arange(len(theta)) < start + width)
             if found[~inside].any():
                 report.errors.append(f"spread adds outside the section [{start}, {start + width}) it returns")
+                return
+            widths.add(int(width))
+            if len(widths) > 1:
+                report.errors.append(f"spread returns sections of lengths {sorted(widths)}, must be of one")
                 return
             policy.spread(found, observation, factor, -3.0)
             found, forms = found / -2.0, "factor and spread"
@@ -97,6 +102,49 @@ def check_forms(policy, points, actions, report):
             )
             return
     report.verified[f"{forms} = score"] = f"to {_AGREEMENT:g}"
+
+
+def check_entropy(policy, points, every_action, n_samples, seed, report):
+    """Check H = -E[log π], exactly or by sampling, and its gradient against central differences."""
+    if not hasattr(policy, "entropy"):
+        return
+    generator = np.random.default_rng(seed)
+    for theta, observation, _ in points[:4]:
+        where = f"(observation {observation})"
+        found = float(policy.entropy(theta, observation))
+        if every_action is not None:
+            logs = np.array([log_prob_of(policy, theta, observation, a) for a in every_action])
+            weights = np.exp(logs)
+            expected, allowed = -np.sum(weights * np.where(weights > 0, logs, 0.0)), _AGREEMENT * len(logs)
+        else:
+            drawn = [policy.sample(theta, observation, generator) for _ in range(n_samples)]
+            logs = np.array([log_prob_of(policy, theta, observation, action) for action in drawn])
+            expected, allowed = -logs.mean(), 5 * logs.std() / math.sqrt(n_samples) + _AGREEMENT
+        if not abs(found - expected) <= allowed:
+            report.errors.append(f"entropy is {found:.9g}, not -E[log π] = {expected:.9g} {where}")
+            return
+        if is_neural(policy):
+            continue  # its gradient is made of its factor
+        if is_recorded(policy):
+            slope = np.zeros(len(theta))
+            policy.spread(slope, observation, policy.entropy_factor(theta, observation), 1.0)
+        elif hasattr(policy, "running_entropy_score"):
+            slope = whole_score(policy, theta, policy.running_entropy_score(theta, observation))
+        else:
+            slope = policy.entropy_score(theta, observation)
+        slope, step = np.asarray(slope, float), _DIFFERENCE / size_of(observation)
+        for at in _components(slope, generator):
+            unit = np.zeros(len(theta))
+            unit[at] = step
+            up, down = (float(policy.entropy(theta + sign * unit, observation)) for sign in (1, -1))
+            difference = (up - down) / (2 * step)
+            if not abs(slope[at] - difference) <= _DIFFERENCE_TOLERANCE * max(1.0, abs(slope).max()):
+                report.errors.append(
+                    f"the gradient of entropy has component {at} {slope[at]:.6g}, central differences give "
+                    f"{difference:.6g} {where}"
+                )
+                return
+    report.verified["entropy = -E[log π], and its gradient"] = f"to {_DIFFERENCE_TOLERANCE:g}"
 
 
 def _agree(found, expected):

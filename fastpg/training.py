@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -26,9 +25,7 @@ from fastpg.arguments import (
 from fastpg.defaults import Settings, settings_for
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gradient import policy_gradient
-from fastpg.estimators.natural import MAX_DENSE, fisher_vector_product
-from fastpg.estimators.problem import Problem
-from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
+from fastpg.estimators.reinforce import REINFORCE
 from fastpg.optimizers import Adam, learning_rate_at
 from fastpg.runs import HISTORY, Run, encode, row_of
 from fastpg.scores import is_neural
@@ -194,6 +191,8 @@ def train(
                 estimator = REINFORCE(baseline="mean" if n_trajectories > 1 else "none")
             optimizer = default_optimizer(policy) if optimizer is None else optimizer
             check_optimizer(optimizer)
+            if theta is None and not hasattr(policy, "initial"):
+                raise TypeError(f"theta=None: must be given, for {type(policy).__name__} has no initial()")
             if theta is None:
                 theta = policy.initial(settings["seed"]) if is_neural(policy) else policy.initial()
             theta = check_theta(policy, theta)
@@ -254,7 +253,6 @@ class _GradientSteps:
             run.optimizer.check(len(run.history))
         self.run, self.threads = run, threads
         self.uses_fisher = getattr(run.optimizer, "uses_fisher", False)
-        self.dense = self.uses_fisher and run.policy.n_parameters <= MAX_DENSE
 
     def step(self, theta, state, update):
         """Return θ and the state after an update, its estimate, and the columns of its row."""
@@ -269,12 +267,9 @@ class _GradientSteps:
             horizon=run.horizon,
             threads=self.threads,
             first_trajectory=update * n,
-            fisher=self.dense,
+            fisher=self.uses_fisher,
         )
-        information: tuple = (estimate.fisher,) if self.dense else ()
-        if self.uses_fisher and not self.dense:
-            which: tuple = (n, run.horizon, run.seed, update * n, self.threads, [])
-            information = (FisherInformation(Problem(run.env, run.policy, theta, *which)),)
+        information = (estimate.fisher,) if self.uses_fisher else ()
         with np.errstate(all="ignore"):  # what is not finite, `train` tells
             theta, state = run.optimizer.step(theta, estimate.gradient, state, update, *information)
         columns = {
@@ -294,26 +289,6 @@ def _refuse_with(algorithm, given):
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name}={value!r}: must not be given with algorithm={algorithm!r}")
-
-
-class FisherInformation:
-    """The Fisher information of a policy, from the trajectories of a problem, never formed as a matrix."""
-
-    def __init__(self, problem: Problem):
-        self.problem = problem
-
-    def __call__(self, vector: np.ndarray) -> np.ndarray:
-        """Return F v, shape (n_parameters,)."""
-        return fisher_vector_product(self.problem, vector)
-
-    @cached_property
-    def diagonal(self) -> np.ndarray:
-        """Its diagonal, E[s²], shape (n_parameters,)."""
-        p, one_group = self.problem.policy.n_parameters, REINFORCE()
-        squares = np.zeros(p)
-        for _, totals, _ in self.problem.sample(ScoresAndReturns(1), one_group.totals_shape(p)):
-            squares += totals[:, 0, 2 * p : 3 * p].sum(axis=0)
-        return squares / self.problem.n_trajectories
 
 
 def _checked_target(target):

@@ -255,6 +255,41 @@ class Stray(fastpg.SoftmaxTabular):
         return start, width - 1
 
 
+class Unequal(fastpg.SoftmaxTabular):
+    """The section is longer in the second half of the states."""
+
+    __slots__ = ()
+
+    def spread(self, array, observation, factor, weight):
+        start, width = fastpg.SoftmaxTabular.spread(self, array, observation, factor, weight)
+        return (start, width) if observation < 8 else (start - width, 2 * width)
+
+
+class CertainSign(fastpg.SoftmaxLinear):
+    __slots__ = ()
+
+    def entropy(self, theta, observation):
+        return -fastpg.SoftmaxLinear.entropy(self, theta, observation)
+
+
+class SteepEntropy(Logistic):
+    """Its gradient of the entropy has nothing to do with it."""
+
+    def entropy(self, theta, observation):
+        p = self.right(theta, observation)
+        return -(p * math.log(p) + (1 - p) * math.log(1 - p))
+
+    def entropy_score(self, theta, observation):
+        return 7.0, 8.0
+
+
+class Narrow(fastpg.GaussianLinear):
+    __slots__ = ()
+
+    def entropy(self, theta, observation):
+        return fastpg.GaussianLinear.entropy(self, theta, observation) - 0.5
+
+
 class Wider(Laplace):
     """It samples with twice the scale; the score of the mean has expectation zero all the same."""
 
@@ -325,6 +360,18 @@ MISTAKES = {
     "a row of the wrong sign": (Half(4, 2), "CartPole-v1", "running_score and whole_score do not give score"),
     "a factor twice": (Twice((16,), (0.0,) * 4), "FrozenLake-v1", "factor and spread do not give score"),
     "a section too short": (Stray((16,), (0.0,) * 4), "FrozenLake-v1", "spread adds outside the section"),
+    "sections of two lengths": (
+        Unequal((16,), (0.0,) * 4),
+        "FrozenLake-v1",
+        r"sections of lengths \[4, 8\], must be of one",
+    ),
+    "an entropy of the wrong sign": (CertainSign(4, 2), "CartPole-v1", r"entropy is -.*, not -E\[log π\] = "),
+    "another entropy's gradient": (
+        SteepEntropy(),
+        "CartPole-v1",
+        "gradient of entropy has component 0 7,",
+    ),
+    "half a nat too little": (Narrow(2, (0.0,)), None, r"entropy is .*, not -E\[log π\] = "),
     "a wider sample": (Wider(), "Pendulum-v1", r"sample does not follow log_prob in E\["),
     "a density that is none": (Unscaled(), "Pendulum-v1", r"integrates to 2\b"),
     "a sample aside": (Shifted(), "Pendulum-v1", r"E\[score\] is not 0: component 0"),

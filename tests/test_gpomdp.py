@@ -321,3 +321,13 @@ class CarriedTable(NamedTuple):
         zero, one = (e if observation == 0 else 0.0), (e if observation == 1 else 0.0)
         two, three = (e if observation == 2 else 0.0), (e if observation == 3 else 0.0)
         return zero, -zero, one, -one, two, -two, three, -three
+
+
+@needs_jit
+def test_the_mean_return_counts_each_trajectory_once(env, policy):
+    """With an entropy bonus it comes from a pilot batch, whose long trajectories have more steps."""
+    asked = Problem(env, policy, policy.initial(), 1000, 500, 0, 0, None, [])
+    level = REINFORCE("mean", entropy=0.1).accumulator(asked).baseline.level
+    batch = asked.pilot(observed=False)
+    assert level == pytest.approx(batch.rewards_to_go(1.0)[:, 0].mean(), rel=1e-12)
+    assert level < 0.9 * batch.rewards_to_go(1.0)[:, :1].repeat(batch.alive.shape[1], 1)[batch.alive].mean()

@@ -7,6 +7,7 @@ import pytest
 from test_gpomdp import MDP, THETA, Logistic, terms
 
 from fastpg import GPOMDP, REINFORCE, RewardToGo, SoftmaxTabular, exact, policy_gradient
+from fastpg.estimators import gradient
 from fastpg.estimators.baselines import Constant
 from fastpg.estimators.natural import fisher_vector_product, natural_gradient
 from fastpg.estimators.problem import Problem
@@ -148,8 +149,34 @@ def test_bad_arguments_are_refused(env, policy, theta, changes, error, message):
         policy_gradient(env, policy, theta, **changes)
 
 
-def test_a_matrix_too_large_is_refused(env):
-    taxi = __import__("fastpg").make("Taxi-v4")
-    policy = SoftmaxTabular.for_env(taxi)
-    with pytest.raises(ValueError, match="fisher=True: a matrix of 3000² numbers"):
-        policy_gradient(taxi, policy, policy.initial(), n_trajectories=10, fisher=True)
+@needs_jit
+def test_of_many_parameters_no_matrix_is_formed(monkeypatch):
+    """The information is what multiplies; it and its natural gradient are those of the matrix."""
+    policy = SoftmaxTabular.for_env(MDP)
+    theta = np.random.default_rng(0).normal(size=policy.n_parameters)
+    asked = {"n_trajectories": 3000, "fisher": True, "seed": 2, "first_trajectory": 10}
+    matrix = policy_gradient(MDP, policy, theta, REINFORCE("mean"), **asked)
+    monkeypatch.setattr(gradient, "MAX_DENSE", policy.n_parameters - 1)
+    products = policy_gradient(MDP, policy, theta, REINFORCE("mean"), **asked)
+    np.testing.assert_array_equal(products.gradient, matrix.gradient)
+    np.testing.assert_allclose(products.fisher(theta), matrix.fisher @ theta, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(products.fisher.diagonal, np.diagonal(matrix.fisher), rtol=1e-10)
+    found, expected = (natural_gradient(e.gradient, e.fisher, 1e-3) for e in (products, matrix))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    with pytest.raises(ValueError, match="covariance=True: a matrix of"):
+        policy_gradient(MDP, policy, theta, n_trajectories=10, covariance=True)
+
+
+def test_conjugate_gradients_stay_where_the_matrix_sees_next_to_nothing():
+    """A gradient beyond the range of a singular matrix: not ten times as far as the shortest solution."""
+    rng = np.random.default_rng(1)
+    n, rank = 200, 40
+    basis = np.linalg.qr(rng.normal(size=(n, n)))[0][:, :rank]
+    fisher = basis * rng.uniform(0.5, 2.0, rank) @ basis.T
+    inside, outside = basis @ rng.normal(size=rank), rng.normal(size=n)
+    solved = natural_gradient(inside, lambda v: fisher @ v)
+    np.testing.assert_allclose(solved, natural_gradient(inside, fisher), atol=1e-5 * np.abs(solved).max())
+    shortest = natural_gradient(inside + 0.1 * outside, fisher)
+    found = natural_gradient(inside + 0.1 * outside, lambda v: fisher @ v)
+    assert np.linalg.norm(found) < 10 * np.linalg.norm(shortest)
+    assert found @ (inside + 0.1 * outside) > 0

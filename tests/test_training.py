@@ -11,6 +11,8 @@ from gymnasium.spaces import Box, Discrete
 
 import fastpg
 from fastpg import training
+from fastpg.estimators import gradient
+from fastpg.estimators.natural import FisherInformation
 from fastpg.estimators.problem import Problem
 from fastpg.interop.gymnasium import play
 
@@ -116,9 +118,10 @@ def test_for_many_parameters_it_is_not_formed(env, policy, monkeypatch):
     """The same step from products over the same trajectories, up to the residual of conjugate gradients."""
     settings = {"n_updates": 1, "n_trajectories": 500, "optimizer": fastpg.NaturalGradient(0.05, 0.1)}
     whole = fastpg.train(env, policy, **settings)
-    monkeypatch.setattr(training, "MAX_DENSE", policy.n_parameters - 1)
+    monkeypatch.setattr(gradient, "MAX_DENSE", policy.n_parameters - 1)
     products = fastpg.train(env, policy, **settings)
     np.testing.assert_allclose(products.theta, whole.theta, rtol=1e-4)
+    monkeypatch.undo()
     problem = Problem(env, policy, whole.theta, 100, 30, 1, 50, 1, [])
     estimate = fastpg.policy_gradient(
         *(env, policy, whole.theta),
@@ -128,8 +131,29 @@ def test_for_many_parameters_it_is_not_formed(env, policy, monkeypatch):
         first_trajectory=50,
         fisher=True,
     )
-    diagonal = training.FisherInformation(problem).diagonal
+    diagonal = FisherInformation(problem).diagonal
     np.testing.assert_allclose(diagonal, np.diagonal(estimate.fisher), rtol=1e-10)
+
+
+class WithoutStart(NamedTuple):
+    n_parameters = 2
+
+    def sample(self, theta, observation, rng):
+        return 0
+
+    def score(self, theta, observation, action):
+        return 0.0, 0.0
+
+
+def test_a_policy_without_a_start_needs_theta(env):
+    with pytest.raises(TypeError, match="theta=None: must be given, for WithoutStart has no initial()"):
+        fastpg.train(env, WithoutStart(), n_updates=1)
+
+
+@pytest.mark.parametrize("kind", [fastpg.REINFORCE, fastpg.GPOMDP, fastpg.RewardToGo])
+def test_defaults_of_an_estimator_are_what_it_says_of_them(kind):
+    """`fastpg compare` names the options that are not."""
+    assert kind()._asdict() == kind._field_defaults
 
 
 def test_training_stops_at_its_target(env, policy):

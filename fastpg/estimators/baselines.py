@@ -89,8 +89,8 @@ def fit(kind: str, problem: Any, discount: float, whole: bool = False) -> Any:
         to_go[:] = to_go[:, :1]
     if kind == "network":
         return fit_network(batch, to_go, problem.horizon, problem.policy.network.dtype, problem.seed)
-    if kind == "mean":
-        return Constant(float(to_go[alive].mean()))
+    if kind == "mean":  # of a whole return each trajectory counts once, however long it is
+        return Constant(float((to_go[:, 0] if whole else to_go[alive]).mean()))
     if kind == "time":
         return TimeTable(to_go.sum(axis=0, where=alive) / alive.sum(axis=0))
     if observation_length(problem.env) == 0:

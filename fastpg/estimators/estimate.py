@@ -1,5 +1,6 @@
 """What an estimate of a policy gradient is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,9 @@ class Estimate:
         Wall-clock time, compilation included if it was the first call of its kind.
     covariance : float64 array, shape (n_parameters, n_parameters), or None
         Of the estimate, where it was asked for: its diagonal is ``standard_error**2``.
-    fisher : float64 array, shape (n_parameters, n_parameters), or None
-        The Fisher information matrix, where it was asked for or used.
+    fisher : float64 array, shape (n_parameters, n_parameters), or function, or None
+        The Fisher information matrix F, where it was asked for; of more than 512 parameters what returns F v
+        for a vector v. Either is what `fastpg.natural_gradient` takes.
     effective_sample_size : float or None
         (Σ w)² / Σ w² of importance weights w (Kong 1992), where trajectories are weighted.
     """
@@ -46,7 +48,7 @@ class Estimate:
     n_steps: int
     seconds: float
     covariance: np.ndarray | None = None
-    fisher: np.ndarray | None = None
+    fisher: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None
     effective_sample_size: float | None = None
 
     @property

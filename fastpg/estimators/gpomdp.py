@@ -310,3 +310,6 @@ class RewardToGo(_RewardsToGo):
     def accumulator(self, problem):
         """Return what is compiled into the lanes."""
         return self.whole(EligibilityTerms(*self.parts(problem)), problem)
+
+
+RewardToGo._field_defaults = RewardToGo._field_defaults | {"discount": 0.99}  # as `__new__` has it

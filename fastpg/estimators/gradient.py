@@ -19,8 +19,9 @@ from fastpg.arguments import (
     check_threads,
 )
 from fastpg.estimators.estimate import Estimate
+from fastpg.estimators.gpomdp import GPOMDP
 from fastpg.estimators.importance import check_behavior, effective_sample_size, weighted, without_weights
-from fastpg.estimators.natural import MAX_DENSE
+from fastpg.estimators.natural import MAX_DENSE, FisherInformation
 from fastpg.estimators.problem import Problem
 from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.estimators.second_moments import mean_outer_product
@@ -80,7 +81,8 @@ def policy_gradient(
     covariance : bool
         Estimate the covariance of all components too. Takes the trajectories a second time.
     fisher : bool
-        Estimate the Fisher information too. Takes the trajectories once more.
+        Estimate the Fisher information too, of θ. Takes the trajectories once more (with `behavior` as many
+        of θ itself); of more than 512 parameters no matrix is formed, and each of its products takes them.
     seed : int
         0 <= seed < 2**64. Trajectory i of a seed is the same in every call.
     horizon : int, optional
@@ -106,7 +108,8 @@ def policy_gradient(
     check_environment(env)
     check_policy(policy, env)
     theta = check_theta(policy, theta)
-    estimator = REINFORCE() if estimator is None else estimator
+    if estimator is None:
+        estimator = REINFORCE() if behavior is None else GPOMDP()
     check_estimator(estimator)
     if relative_error is None and n_trajectories is None:
         raise TypeError("n_trajectories=None: must be an integer, unless relative_error is given")
@@ -121,9 +124,8 @@ def policy_gradient(
         raise ValueError(f"n_trajectories={n_trajectories!r}: must not be given with relative_error")
     estimator.check(n)
     p = policy.n_parameters
-    if (covariance or fisher) and p > MAX_DENSE:
-        name = "covariance" if covariance else "fisher"
-        raise ValueError(f"{name}=True: a matrix of {p}² numbers; at most {MAX_DENSE} parameters are allowed")
+    if covariance and p > MAX_DENSE:
+        raise ValueError(f"covariance=True: a matrix of {p}² numbers, at most {MAX_DENSE}² are allowed")
     if behavior is not None:
         behavior = check_theta(policy, behavior, "behavior")
         check_behavior(policy, estimator)
@@ -174,7 +176,9 @@ def policy_gradient(
         second = mean_outer_product(problem, accumulator, factor, offsets)
         centred = second - np.outer(gradient, gradient)
         more["covariance"] = centred / (n - 1) if n > 1 else np.full((p, p), np.nan)
-    if fisher:
+    if fisher and p > MAX_DENSE:
+        more["fisher"] = FisherInformation(problem)
+    elif fisher:
         more["fisher"] = mean_outer_product(problem, ScoresAndReturns(1), 0.0, np.ones((1, p)))
     n_steps += sum(problem.pilot_steps)
     seconds = time.perf_counter() - started

@@ -8,13 +8,14 @@ for each action, of all solutions the shortest. For many parameters F is never f
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastpg import moments
 from fastpg.arguments import check_number
-from fastpg.estimators.reinforce import ScoresAndReturns
+from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
 from fastpg.estimators.second_moments import SecondPass
 
 MAX_DENSE = 512  # parameters of a matrix that is formed: 2 MiB a chunk
@@ -50,6 +51,26 @@ def fisher_vector_product(problem: Any, vector: np.ndarray) -> np.ndarray:
     return product / problem.n_trajectories
 
 
+class FisherInformation:
+    """The Fisher information of a policy, from the trajectories of a problem, never formed as a matrix."""
+
+    def __init__(self, problem: Any):
+        self.problem = problem
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        """Return F v, shape (n_parameters,)."""
+        return fisher_vector_product(self.problem, vector)
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Its diagonal, E[s²], shape (n_parameters,)."""
+        p, one_group = self.problem.policy.n_parameters, REINFORCE()
+        squares = np.zeros(p)
+        for _, totals, _ in self.problem.sample(ScoresAndReturns(1), one_group.totals_shape(p)):
+            squares += totals[:, 0, 2 * p : 3 * p].sum(axis=0)
+        return squares / self.problem.n_trajectories
+
+
 def natural_gradient(
     gradient: np.ndarray,
     fisher: np.ndarray | Callable[[np.ndarray], np.ndarray],
@@ -57,6 +78,9 @@ def natural_gradient(
     iterations: int = _MAX_ITERATIONS,
 ) -> np.ndarray:
     """Return the shortest solution of (F + λI) x = ∇J, shape (n_parameters,).
+
+    By conjugate gradients it is approximate: of at most `iterations` steps, which end at a residual of 1e-6
+    of the gradient's norm, that with the least.
 
     Parameters
     ----------
@@ -86,20 +110,28 @@ def natural_gradient(
 
 
 def _conjugate_gradients(product, b, iterations):
-    """Solve for b, from 0, so that nothing is added that the matrix does not see."""
+    """Solve for b, from 0, so that nothing is added that the matrix does not see; the best of the iterates.
+
+    Of a singular matrix and a b that it does not reach (of fewer trajectories than parameters, say) the
+    directions end where it sees next to nothing, and a step there would be endless.
+    """
     x, residual = np.zeros_like(b), b.copy()
     direction, square = residual.copy(), residual @ residual
+    best, least, largest = x.copy(), square, 0.0
     enough = (_RESIDUAL**2) * square
     for _ in range(min(iterations, len(b))):
         if square <= enough:
             break
         image = product(direction)
-        curvature = direction @ image
-        if curvature <= 0.0:  # nothing left but rounding
+        curvature, length = direction @ image, direction @ direction
+        largest = max(largest, curvature / length)
+        if not curvature > _RANK * largest * length:  # nothing left but rounding
             break
         step = square / curvature
         x += step * direction
         residual -= step * image
         square, before = residual @ residual, square
+        if square < least:
+            best, least = x.copy(), square
         direction = residual + square / before * direction
-    return x
+    return best

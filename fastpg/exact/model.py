@@ -45,9 +45,12 @@ def model_of(mdp, policy, theta, discount):
 
 def state_probabilities(policy: Any, theta: np.ndarray, state: int, n_actions: int) -> np.ndarray:
     """Return π(· | state), shape (A,), or raise if it is none."""
-    if not hasattr(policy, "probabilities"):
-        raise TypeError(f"policy={policy!r}: {type(policy).__name__} lacks probabilities(theta, observation)")
-    pi = np.asarray(policy.probabilities(theta, state), dtype=np.float64)
+    if hasattr(policy, "probabilities"):
+        pi = np.asarray(policy.probabilities(theta, state), dtype=np.float64)
+    elif hasattr(policy, "log_prob"):
+        pi = np.exp([policy.log_prob(theta, state, a) for a in range(n_actions)])
+    else:
+        raise TypeError(f"policy={policy!r}: {type(policy).__name__} lacks probabilities, and log_prob")
     if pi.shape != (n_actions,):
         raise ValueError(f"policy: probabilities() has the shape {pi.shape}, must have ({n_actions},)")
     if not (pi >= 0).all() or not abs(pi.sum() - 1) <= _ROUNDING:
