@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastpg import feature_sums, linear_forms, short_features, vectors
+from fastpg.policies import softmax
 from fastpg.policies.softmax_few_features import SoftmaxFewFeatures
 from fastpg.policies.spaces import check_discrete_actions, check_observations
-from fastpg.random import categorical
 
 
 class SoftmaxFeatures(NamedTuple):
@@ -72,28 +72,8 @@ class SoftmaxFeatures(NamedTuple):
         """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
         return linear_forms.logits(theta, self.features, observation, self.actions)
 
-    def probabilities(self, theta, observation):
-        """Return π_θ(· | observation), shape (..., A)."""
-        return vectors.softmax(self.logits(theta, observation))
-
-    def sample(self, theta, observation, rng):
-        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`.
-
-        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
-        """
-        return self.actions[0] + categorical(rng, 0, self.probabilities(theta, observation))
-
-    def mode(self, theta, observation):
-        """Return the most probable action."""
-        return self.actions[0] + vectors.argmax(self.logits(theta, observation))
-
-    def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...)."""
-        return vectors.log_softmax_at(self.logits(theta, observation), action - self.actions[0])
-
-    def entropy(self, theta, observation):
-        """Return H = −Σ_a π(a) log π(a), shape (...)."""
-        return vectors.softmax_entropy(self.logits(theta, observation))
+    probabilities, sample, mode = softmax.probabilities, softmax.sample, softmax.mode  # type: ignore[misc]
+    log_prob, entropy, error = softmax.log_prob, softmax.entropy, softmax.error  # type: ignore[misc]
 
     def entropy_factor(self, theta, observation):
         """Return −π(a) (log π(a) + H) for all actions a but the last, shape (..., A-1): of ∇_θ H."""
@@ -105,9 +85,7 @@ class SoftmaxFeatures(NamedTuple):
         From log π(a) = θ_a·φ − log Σ_b exp(θ_b·φ), the derivative with respect to the row θ_c is
         (1{a = c} − π(c)) φ.
         """
-        error = vectors.indicator_minus(
-            np.asarray(action) - self.first_action, self.probabilities(theta, observation)
-        )
+        error = self.error(theta, observation, np.asarray(action))
         products = error[..., :, np.newaxis] * self.features(observation)[..., np.newaxis, :]
         return products.reshape(*products.shape[:-2], -1)
 
@@ -116,8 +94,7 @@ class SoftmaxFeatures(NamedTuple):
 
         With that of the last they add up to zero.
         """
-        error = vectors.indicator_minus(action - self.actions[0], self.probabilities(theta, observation))
-        return vectors.but_last(error)
+        return vectors.but_last(self.error(theta, observation, action))
 
     def spread(self, array, observation, factor, weight):
         """Add `weight` times the score to an array of n_parameters, from its `factor`.

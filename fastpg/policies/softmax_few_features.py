@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from fastpg import linear_forms, short_features, vectors
-from fastpg.random import categorical
+from fastpg.policies import softmax
 
 
 class SoftmaxFewFeatures(NamedTuple):
@@ -29,29 +29,12 @@ class SoftmaxFewFeatures(NamedTuple):
         """Return θ_a·φ(observation) for all actions, up to what is the same for all: shape (..., A)."""
         return short_features.logits(theta, self.features, self.shape, observation, self.actions)
 
-    def probabilities(self, theta, observation):
-        """Return π_θ(· | observation), shape (..., A)."""
-        return vectors.softmax(self.logits(theta, observation))
-
-    def sample(self, theta, observation, rng):
-        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`."""
-        return self.actions[0] + categorical(rng, 0, self.probabilities(theta, observation))
-
-    def mode(self, theta, observation):
-        """Return the most probable action."""
-        return self.actions[0] + vectors.argmax(self.logits(theta, observation))
-
-    def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...)."""
-        return vectors.log_softmax_at(self.logits(theta, observation), action - self.actions[0])
-
-    def entropy(self, theta, observation):
-        """Return H = −Σ_a π(a) log π(a), shape (...)."""
-        return vectors.softmax_entropy(self.logits(theta, observation))
+    probabilities, sample, mode = softmax.probabilities, softmax.sample, softmax.mode  # type: ignore[misc]
+    log_prob, entropy, error = softmax.log_prob, softmax.entropy, softmax.error  # type: ignore[misc]
 
     def running_score(self, theta, observation, action):
         """Return the score without its last row, minus the sum of the others."""
-        error = vectors.indicator_minus(action - self.actions[0], self.probabilities(theta, observation))
+        error = self.error(theta, observation, action)
         return short_features.outer(vectors.but_last(error), self.features, self.shape, observation)
 
     def running_entropy_score(self, theta, observation):
