@@ -28,7 +28,6 @@ from numba.np import linalg
 
 from fastpg.bindings import is_found_by_name
 from fastpg.fingerprint import UncacheableError, fingerprint, named_tuple_classes
-from fastpg.parts import set_environments
 
 logger = logging.getLogger("fastpg")
 
@@ -98,7 +97,6 @@ class KernelCache(_Cache):
 
     def save_overload(self, sig, data):
         """Keep a compiled kernel, under the fingerprint of what was compiled in (which is checked anew)."""
-        set_environments(data.target_context.codegen())
         if data.library.has_dynamic_globals:
             return
         path = self._path(sig, data.target_context)

@@ -10,6 +10,7 @@ either, or the kernel would run that, of the first round, in the process that co
 """
 
 from numba import types
+from numba.core import event
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -85,7 +86,7 @@ class _Part(JITCodeLibrary):
         return self
 
     def set_env(self, name, environment):
-        """Note an environment for `set_environments`."""
+        """Note an environment for later."""
         _environments[name] = environment
 
 
@@ -99,8 +100,21 @@ class _Outline(_Part):
 _environments: dict = {}
 
 
-def set_environments(codegen):
-    """Give the parts of a compiled kernel their environments, which exceptions with numbers in them need."""
-    for name, environment in _environments.items():
-        if codegen._engine.get_global_value_address(name):
-            codegen.set_env(name, environment)
+class _Environments(event.Listener):
+    """Gives the parts of what was just compiled their environments, for exceptions with numbers in them."""
+
+    def on_start(self, event):
+        """Nothing to do."""
+
+    def on_end(self, event):
+        """Set those of all parts that have become machine code, of a kernel or of a user's own function."""
+        dispatcher = event.data["dispatcher"]
+        if issubclass(dispatcher._compiler.pipeline_class, PartCompiler):
+            return
+        codegen = dispatcher.targetctx.codegen()
+        for name, environment in _environments.items():
+            if codegen._engine.get_global_value_address(name):
+                codegen.set_env(name, environment)
+
+
+event.register("numba:compile", _Environments())

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastpg.dispatch import kernel, outline
+from fastpg.dispatch import inline, kernel, outline
 from fastpg.pace import Pace
 from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 
@@ -40,6 +40,26 @@ def test_every_call_is_made_once(n, threads, tmp_path, monkeypatch):
         with kernel_threads(threads):
             _call(calls, slow)
         assert (calls == 1).all()
+
+
+@inline
+def _not_negative(x):
+    if x < 0:
+        raise ValueError("negative", x)
+    return x
+
+
+@numba.njit
+def _of_a_user(x):
+    return _not_negative(x)
+
+
+@pytest.mark.parametrize("call", [_of_a_user, _not_negative])
+def test_an_inlined_function_tells_its_numbers_whoever_calls_it(call):
+    assert call(2) == 2
+    with pytest.raises(ValueError) as caught:
+        call(-1)
+    assert caught.value.args == ("negative", -1)
 
 
 FORKED = """

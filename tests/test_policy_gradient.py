@@ -14,7 +14,8 @@ from gymnasium.spaces import Box, Discrete
 from scipy import stats
 
 import fastpg
-from fastpg import REINFORCE, SoftmaxLinear, evaluate, policy_gradient
+from fastpg import REINFORCE, SoftmaxLinear, dispatch, evaluate, policy_gradient
+from fastpg.estimators.optimal import closed
 from fastpg.estimators.reinforce import GROUPS, ScoresAndReturns, Trace
 from fastpg.estimators.sums import merged, return_statistics
 from fastpg.evaluation import _EVALUATION
@@ -485,3 +486,21 @@ def test_returns_that_are_large_and_alike_keep_their_digits(env, policy, theta, 
     if baseline != "none":
         np.testing.assert_allclose(shifted.gradient, plain.gradient, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(shifted.standard_error, plain.standard_error, rtol=1e-5)
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
+def test_sums_have_the_same_bits_interpreted_and_compiled(monkeypatch):
+    """What adds up a few numbers is interpreted at first."""
+    rng = np.random.default_rng(0)
+    totals = rng.normal(size=(5, 16, 5 * 3 + 7))
+    totals[..., -2] = rng.integers(0, 3, (5, 16))  # trajectories, none in some groups
+
+    def bits():
+        sums = merged(None, totals, 3)
+        estimates = [closed(sums, baseline, 700) for baseline in range(3)]
+        return [np.asarray(x).view(np.int64).tolist() for x in (sums, *estimates)]
+
+    monkeypatch.setattr(dispatch, "_INTERPRETED", np.inf)
+    interpreted = bits()
+    monkeypatch.setattr(dispatch, "_INTERPRETED", -1)
+    assert bits() == interpreted
