@@ -196,8 +196,8 @@ def _without_garbage_collection(function):
     def call(*args):
         if not gc.isenabled():
             return function(*args)
-        gc.disable()
         try:
+            gc.disable()
             return function(*args)
         finally:
             gc.enable()

@@ -141,7 +141,7 @@ def _on_sums(function, value, *others):
     if isinstance(value, RunningSum):
         return RunningSum(function(value.total, *(other.total for other in others)))
     items = [_on_sums(function, *parts) for parts in zip(value, *others, strict=True)]
-    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return type(value)._make(items) if hasattr(value, "_fields") else tuple(items)
 
 
 def write(array, i, value, like):

@@ -23,7 +23,7 @@ _UNUSED = (WithLifting, InlineClosureLikes, InlineInlinables, InlineOverloads)
 def _passes(state):
     """Return Numba's passes; for functions of fastpg itself without those that would find nothing to do."""
     manager = DefaultPassBuilder.define_nopython_pipeline(state)
-    if state.func_id.func.__module__.startswith("fastpg."):
+    if (state.func_id.func.__module__ or "").startswith("fastpg."):
         rest = [(kind, name) for kind, name in manager.passes if kind not in _UNUSED]
         manager.passes = [(_Rewrites if kind is NopythonRewrites else kind, name) for kind, name in rest]
         manager.finalize()
@@ -109,7 +109,8 @@ class _Environments(event.Listener):
     def on_end(self, event):
         """Set those of all parts that have become machine code, of a kernel or of a user's own function."""
         dispatcher = event.data["dispatcher"]
-        if issubclass(dispatcher._compiler.pipeline_class, PartCompiler):
+        compiler = getattr(dispatcher, "_compiler", None)  # a loop or a block in object mode has none
+        if compiler is None or issubclass(compiler.pipeline_class, PartCompiler):
             return
         codegen = dispatcher.targetctx.codegen()
         for name, environment in _environments.items():

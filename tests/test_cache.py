@@ -774,3 +774,28 @@ def test_a_class_made_in_a_function_is_not_cached(cache):
     assert use(Local(3.0)) == (1, 0)
     assert not cache.exists()
     assert use(Local(3.0)) == (1, 0)
+
+
+@numba.njit
+def with_a_block_of_objects(n):
+    total = 0
+    for i in range(n):
+        with numba.objmode(seen="int64"):
+            seen = len(str(i))
+        total += seen
+    return total
+
+
+@numba.jit(forceobj=True)
+def in_object_mode(n):
+    total = 0
+    for i in range(n):
+        total += i
+    return total
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")
+def test_users_may_compile_in_object_mode():
+    """Although this package listens to what Numba compiles."""
+    assert with_a_block_of_objects(12) == 14
+    assert in_object_mode(5) == 10

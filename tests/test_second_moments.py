@@ -180,3 +180,22 @@ def test_conjugate_gradients_stay_where_the_matrix_sees_next_to_nothing():
     found = natural_gradient(inside + 0.1 * outside, lambda v: fisher @ v)
     assert np.linalg.norm(found) < 10 * np.linalg.norm(shortest)
     assert found @ (inside + 0.1 * outside) > 0
+
+
+def test_a_few_steps_of_conjugate_gradients_are_of_use():
+    """Where the residual grows at first: eigenvalues from 1e-5 to 1. The gain is that in bᵀx - ½ xᵀFx."""
+    rng = np.random.default_rng(0)
+    values, b = np.geomspace(1e-5, 1.0, 1000), rng.normal(size=1000)
+
+    def gain(iterations):
+        x = natural_gradient(b, lambda v: values * v, 1e-2, iterations)
+        return b @ x - 0.5 * x @ ((values + 1e-2) * x)
+
+    most = 0.5 * b @ (b / (values + 1e-2))
+    gains = [gain(iterations) / most for iterations in (1, 5, 10, 50)]
+    assert 0 < gains[0] < gains[1] < gains[2] < gains[3] <= 1 and gains[1] > 0.5 and gains[3] > 0.99
+
+
+def test_what_is_not_a_number_stays_none():
+    assert np.isnan(natural_gradient(np.array([np.nan, 1.0]), lambda v: v)).all()
+    assert np.isnan(natural_gradient(np.ones(2), lambda v: v * np.nan)).all()

@@ -79,8 +79,8 @@ def natural_gradient(
 ) -> np.ndarray:
     """Return the shortest solution of (F + λI) x = ∇J, shape (n_parameters,).
 
-    By conjugate gradients it is approximate: of at most `iterations` steps, which end at a residual of 1e-6
-    of the gradient's norm, that with the least.
+    By conjugate gradients it is approximate: at most `iterations` steps, which end at a residual of 1e-6 of
+    the gradient's norm. A gradient that F does not reach has no solution; then x is what was nearest to one.
 
     Parameters
     ----------
@@ -110,28 +110,31 @@ def natural_gradient(
 
 
 def _conjugate_gradients(product, b, iterations):
-    """Solve for b, from 0, so that nothing is added that the matrix does not see; the best of the iterates.
+    """Solve for b, from 0, so that nothing is added that the matrix does not see; NaN if something is.
 
-    Of a singular matrix and a b that it does not reach (of fewer trajectories than parameters, say) the
-    directions end where it sees next to nothing, and a step there would be endless.
+    The last iterate is the best in the norm of the matrix. Of a singular matrix and a b that it does not
+    reach (of fewer trajectories than parameters, say) the directions end where it sees next to nothing, and a
+    step there would be endless: then the iterate of the least residual.
     """
     x, residual = np.zeros_like(b), b.copy()
     direction, square = residual.copy(), residual @ residual
-    best, least, largest = x.copy(), square, 0.0
+    best, least, largest = x, np.inf, 0.0
     enough = (_RESIDUAL**2) * square
     for _ in range(min(iterations, len(b))):
         if square <= enough:
             break
         image = product(direction)
         curvature, length = direction @ image, direction @ direction
+        if not np.isfinite(curvature):
+            return np.full_like(b, np.nan)
         largest = max(largest, curvature / length)
-        if not curvature > _RANK * largest * length:  # nothing left but rounding
-            break
+        if curvature <= _RANK * largest * length:  # nothing left but rounding
+            return best
         step = square / curvature
-        x += step * direction
+        x = x + step * direction
         residual -= step * image
         square, before = residual @ residual, square
         if square < least:
-            best, least = x.copy(), square
+            best, least = x, square
         direction = residual + square / before * direction
-    return best
+    return x if np.isfinite(square) else np.full_like(b, np.nan)
