@@ -41,10 +41,8 @@ def lqr_covariance(
 
     Parameters
     ----------
-    env : fastpg.envs.LinearQuadratic
-    policy : GaussianLinear
-        With fixed or learned log σ.
-    theta : array_like, shape (policy.n_parameters,)
+    env, policy, theta
+        As for `lqr_gradient`.
     estimator : REINFORCE, GPOMDP or RewardToGo
         Its discount and, unless `baseline` is given, its baseline; without an entropy bonus.
     baseline : str, float, array of shape (T,), or object
@@ -73,15 +71,13 @@ def lqr_covariance(
     powers = gamma ** np.arange(steps) if isinstance(estimator, GPOMDP) else np.ones(steps)
     given = estimator.baseline if baseline is None else baseline
     less = _baseline(given, earned, Z)
-    one = np.zeros_like(rewards[0])
-    one[0, 0] = 1.0
     terms = _shared(
         [(s, power * (y - b)) for s, power, y, b in zip(scores, powers, earned, less, strict=True)]
     )
     second = _second_moments(terms, terms)
     mean = sum(_moment((s, y)) for s, y in terms)
     if isinstance(given, str) and given == "optimal":
-        alone = [(sum(power * s for power, s in zip(powers, scores, strict=True)), one)]
+        alone = [(sum(power * s for power, s in zip(powers, scores, strict=True)), _one(rewards[0]))]
         across, squares = _second_moments(terms, alone), _second_moments(alone, alone)
         best = np.diagonal(across) / np.diagonal(squares)
         second = second - across * best - (across * best).T + np.outer(best, best) * squares
@@ -123,8 +119,7 @@ def _returns(estimator, rewards, gamma):
 
 def _baseline(given, earned, Z):
     """The forms β_t."""
-    steps, one = len(earned), np.zeros_like(earned[0])
-    one[0, 0] = 1.0
+    steps = len(earned)
     if isinstance(given, str):
         if given not in ("none", "mean", "optimal", "time"):
             raise ValueError(f"baseline={given!r}: must be {_BASELINES}")
@@ -137,7 +132,14 @@ def _baseline(given, earned, Z):
         if levels.shape not in ((), (steps,)):
             raise ValueError(f"baseline: has the shape {levels.shape}, must have () or ({steps},)")
         levels = np.broadcast_to(levels, steps)
-    return [level * one for level in levels]
+    return [level * _one(earned[0]) for level in levels]
+
+
+def _one(like):
+    """The form that is 1, of the size of another."""
+    one = np.zeros_like(like)
+    one[0, 0] = 1.0
+    return one
 
 
 def _quadratic(baseline, n, time):

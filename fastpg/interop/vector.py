@@ -154,10 +154,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._begun = True
         observations = self._simulator.reset(mask)
         if bounds is not None:
-            begun = np.ones(self.num_envs, np.bool_) if mask is None else mask
-            starts = moved(self.env, type(self.states)(*(field[begun] for field in self.states)), bounds)
+            begun, states = slice(None) if mask is None else mask, self.states
+            starts = moved(self.env, type(states)(*(field[begun] for field in states)), bounds)
             self._simulator.set_states(starts, begun)
-            observations = self._simulator.reset(~np.ones_like(begun))  # of the states there are
+            observations = self._simulator.reset(np.zeros(self.num_envs, np.bool_))  # of the states there are
         return self._observed(observations), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict]:

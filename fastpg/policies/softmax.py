@@ -1,4 +1,4 @@
-"""What softmax policies in features do with the logits, whatever gave them.
+"""What softmax policies in features or by a network do with the logits, whatever gave them.
 
 `probabilities`, `sample`, `mode`, `log_prob`, `entropy` and `error` are the methods that they have in common:
 those of a class with `logits` and `actions`.

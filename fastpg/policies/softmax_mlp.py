@@ -7,9 +7,9 @@ import numpy as np
 from fastpg import vectors
 from fastpg.networks.mlp import MLP, check_hidden
 from fastpg.networks.scaled import scaled
+from fastpg.policies import softmax
 from fastpg.policies.neural import Neural
 from fastpg.policies.spaces import action_numbers, box_shape, check_discrete_actions, check_observations
-from fastpg.random import categorical
 
 
 class _Softmax(NamedTuple):
@@ -48,36 +48,17 @@ class SoftmaxNetwork(Neural, _Softmax):
         """Return a row of outputs of any value, for its type."""
         return vectors.floats(self.actions)
 
-    def probabilities(self, theta, observation):
-        """Return π_θ(· | observation), shape (..., A)."""
-        return vectors.softmax(self.outputs(theta, observation))
+    def logits(self, theta, observation):
+        """Return the logits, shape (..., A): the outputs."""
+        return self.outputs(theta, observation)
 
-    def sample(self, theta, observation, rng):
-        """Return an action drawn from π_θ(· | observation), with draw 0 of `rng`.
-
-        `rng` is a `fastpg.random.Rng`, or in ordinary Python a `numpy.random.Generator`.
-        """
-        return self.actions[0] + categorical(rng, 0, self.probabilities(theta, observation))
-
-    def mode(self, theta, observation):
-        """Return the most probable action."""
-        return self.actions[0] + vectors.argmax(self.outputs(theta, observation))
-
-    def log_prob(self, theta, observation, action):
-        """Return log π_θ(action | observation), shape (...)."""
-        return vectors.log_softmax_at(self.outputs(theta, observation), action - self.actions[0])
-
-    def entropy(self, theta, observation):
-        """Return H = −Σ_a π(a) log π(a), shape (...)."""
-        return vectors.softmax_entropy(self.outputs(theta, observation))
-
-    def factor(self, theta, observation, action):
-        """Return the derivatives of log π(action) by the logits, 1{a = action} − π(a): shape (..., A)."""
-        return vectors.indicator_minus(action - self.actions[0], self.probabilities(theta, observation))
+    probabilities, sample, mode = softmax.probabilities, softmax.sample, softmax.mode
+    log_prob, entropy = softmax.log_prob, softmax.entropy
+    factor = softmax.error  # the derivatives of log π(action) by the logits
 
     def entropy_factor(self, theta, observation):
         """Return the derivatives of H by the logits, −π(a) (log π(a) + H): shape (..., A)."""
-        return vectors.entropy_slope(self.outputs(theta, observation))
+        return vectors.entropy_slope(self.logits(theta, observation))
 
     def information(self, row, direction):
         """Return M d for the Fisher information M of the logits, π(a) (d_a − Σ_b π(b) d_b), shape (A,)."""
