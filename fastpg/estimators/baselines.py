@@ -72,6 +72,13 @@ class LinearValue(NamedTuple):
         return vectors.affine(self.weights, features)[0] + tau * (a + tau * (b + tau * c))
 
 
+def is_zero(baseline: Any) -> bool:
+    """Return whether a baseline for each step is 0 for every state and time."""
+    if isinstance(baseline, LinearValue):
+        return not any(baseline.weights + baseline.of_time)
+    return isinstance(baseline, (TimeTable, StateTable)) and not baseline.values.any()
+
+
 def fit(kind: str, problem: Any, discount: float, whole: bool = False) -> Any:
     """Return the baseline of that kind, fitted on a pilot batch of the problem.
 

@@ -23,7 +23,7 @@ from fastpg.estimators.gpomdp import GPOMDP
 from fastpg.estimators.importance import check_behavior, effective_sample_size, weighted, without_weights
 from fastpg.estimators.natural import MAX_DENSE, FisherInformation
 from fastpg.estimators.problem import Problem
-from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns
+from fastpg.estimators.reinforce import REINFORCE, ScoresAndReturns, without_zeros
 from fastpg.estimators.second_moments import mean_outer_product
 from fastpg.estimators.sums import merged, return_statistics
 
@@ -141,6 +141,8 @@ def policy_gradient(
         [],
     )
     accumulator = estimator.accumulator(problem)
+    if behavior is None:
+        estimator, accumulator = without_zeros(estimator, accumulator, problem)
     shape = estimator.totals_shape(p)
     if behavior is not None:
         accumulator, shape = weighted(accumulator, shape, policy, behavior)

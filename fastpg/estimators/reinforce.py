@@ -41,7 +41,7 @@ import numpy as np
 
 from fastpg import moments, vectors
 from fastpg.arguments import check_baseline, check_discount, check_number
-from fastpg.estimators.baselines import Constant, fit
+from fastpg.estimators.baselines import Constant, fit, is_zero
 from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.gpomdp import WholeReturnTerms
 from fastpg.estimators.optimal import GROUPS, closed, groups_for, optimal_levels
@@ -220,3 +220,15 @@ class REINFORCE(NamedTuple):
         if self.complete_terms:
             return mean_term(sums, n)
         return closed(sums, BASELINES.index(self.baseline), n)
+
+
+def without_zeros(estimator: Any, accumulator: Any, problem: Any) -> tuple[Any, Any]:
+    """Return an estimator and its accumulator, REINFORCE's without a baseline where the fitted one is 0.
+
+    The terms are the same, but would be summed in another order: now the estimate is that of "none", bit for
+    bit.
+    """
+    if isinstance(estimator, REINFORCE) and estimator.complete_terms and is_zero(accumulator.baseline):
+        estimator = estimator._replace(baseline="none")
+        return estimator, estimator.accumulator(problem)
+    return estimator, accumulator
