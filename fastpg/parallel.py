@@ -172,7 +172,8 @@ def _region(context, module, take_calls, share):
     """Define ``exception = region(address, parcel, n)`` in a module, unless it is there; return it.
 
     Each thread has a line of memory: how far its share is, and the exception that it saw. Numba calls
-    ``work(arguments, sizes, strides, data)`` in its threads, each with some of the lines.
+    ``work(arguments, sizes, strides, data)`` in its threads, each with some of the lines, as many as it has
+    threads: with fewer calls than threads the last are not there.
     """
     name = "fastpg_in_parallel"
     if name in module.globals:
@@ -202,7 +203,8 @@ def _define_region(context, region, work, share):
         builder.store(_call(context, builder, share, loop.index, n_threads, n), counter)
         builder.store(_INTEGER(0), exception)
     data = cgutils.pack_array(builder, [first, n_threads, address, parcel, n])
-    values = builder.bitcast(lines, _POINTER), n_threads, _INTEGER(_LINE), data
+    # Asked for fewer than all its threads, Numba's workqueue would give everything to one of them.
+    values = builder.bitcast(lines, _POINTER), available, _INTEGER(_LINE), data
     given = [builder.bitcast(cgutils.alloca_once_value(builder, value), _POINTER) for value in values]
     kind = ir.FunctionType(ir.VoidType(), [_POINTER] * 5 + [_INTEGER] * 3)
     parallel_for = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
@@ -225,8 +227,9 @@ def _define_work(context, work, take_calls):
     offset = builder.sub(builder.ptrtoint(builder.load(own), _INTEGER), first)
     with cgutils.for_range(builder, builder.load(sizes)) as loop:
         thread = builder.add(builder.sdiv(offset, _INTEGER(_LINE)), loop.index)
-        seen = _call(context, builder, take_calls, thread, n_threads, first, address, parcel, n)
-        builder.store(seen, _line(builder, first, thread)[1])
+        with builder.if_then(builder.icmp_signed("<", thread, n_threads)):
+            seen = _call(context, builder, take_calls, thread, n_threads, first, address, parcel, n)
+            builder.store(seen, _line(builder, first, thread)[1])
     builder.ret_void()
 
 

@@ -1,6 +1,7 @@
 """Calls on all threads: each is made once, whoever makes it; and one thread or several, by the clock."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,66 @@ def test_every_call_is_made_once(n, threads, tmp_path, monkeypatch):
         with kernel_threads(threads):
             _call(calls, slow)
         assert (calls == 1).all()
+
+
+FEWER = """
+import sys
+
+import numba
+import numpy as np
+
+import fastpg
+from fastpg.dispatch import kernel, outline
+from fastpg.parallel import _count_up, in_parallel, pack, unpack
+
+
+@outline
+def count(parcel, i):
+    place, met = unpack(parcel)
+    before = _count_up(place)
+    for _ in range(100_000_000):  # a second, unless another thread counts meanwhile
+        now = _count_up(place)
+        met[i] = now - before - 1
+        if met[i] > 0:
+            break
+        before = now
+
+
+@kernel
+def meet(place, met):
+    in_parallel(count, pack((place, met)), len(met))
+
+
+numba.set_num_threads(4)
+place, met = np.zeros(1, np.int64), np.zeros(2, np.int64)
+meet(place.ctypes.data, met)
+assert numba.threading_layer() == sys.argv[1], numba.threading_layer()
+assert met.any(), "both calls were made by one thread"
+env = fastpg.make("CartPole-v1")
+policy = fastpg.policy_for(env)
+one, all_four = (
+    fastpg.policy_gradient(env, policy, policy.initial(), n_trajectories=500, threads=threads).gradient
+    for threads in (1, None)
+)
+assert one.tobytes() == all_four.tobytes()
+"""
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp"])
+def test_fewer_calls_than_threads_are_made_by_as_many_threads(layer, tmp_path):
+    """They meet; and a gradient is the same on one thread and on more than it has chunks."""
+    asked = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "4"}
+    script = tmp_path / "fewer.py"
+    script.write_text(FEWER)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, layer],
+        env={**os.environ, **asked},
+        text=True,
+        capture_output=True,
+    )
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip(f"Numba has no {layer} here")
+    assert done.returncode == 0, done.stderr
 
 
 @inline
