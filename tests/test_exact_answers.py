@@ -20,7 +20,7 @@ from scipy import stats
 import fastpg
 from fastpg import GPOMDP, REINFORCE, GaussianLinear, RewardToGo, SoftmaxLinear, SoftmaxTabular, exact
 from fastpg.estimators.problem import Problem
-from fastpg.features import Fourier, Polynomial, TileCoding
+from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding
 from fastpg.tables import lookup
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="needs compiled kernels")
@@ -105,6 +105,7 @@ POLICIES = {
     "linear": lambda env: SoftmaxLinear.for_env(env),
     "few features": lambda env: SoftmaxLinear.for_env(env, features=Polynomial(1)),
     "features": lambda env: SoftmaxLinear.for_env(env, features=Fourier(4)),
+    "radial": lambda env: SoftmaxLinear.for_env(env, features=RadialBasis(3, normalised=True)),
     "tiles": lambda env: SoftmaxLinear.for_env(env, features=TileCoding(2, 2)),
 }
 
@@ -158,6 +159,7 @@ CHOSEN = {
         (GPOMDP, "optimal"),
         (RewardToGo, "time"),
     ],
+    "radial": [(REINFORCE, "mean"), (GPOMDP, "time"), (RewardToGo, "optimal")],
     "tiles": [(REINFORCE, "optimal"), (GPOMDP, "mean"), (RewardToGo, "time")],
 }
 
@@ -171,6 +173,10 @@ class Fitted(NamedTuple):
 
     estimator: Any
     fitted: Any  # the accumulator
+
+    @property
+    def complete_terms(self):
+        return self.estimator.complete_terms
 
     def check(self, n_trajectories):
         self.estimator.check(n_trajectories)
@@ -188,7 +194,7 @@ class Fitted(NamedTuple):
         return self.estimator.terms(sums, n)
 
 
-def in_parts(env, policy, theta, estimator, seed=SEED):
+def in_parts(env, policy, theta, estimator, seed=SEED, behavior=None):
     """The gradients and variances of a trajectory that parts of a batch tell: shapes (PARTS, P)."""
     horizon, size = env.horizon, N // PARTS
     asked = Problem(env, policy, theta, N, horizon, seed, 0, None, [])
@@ -202,6 +208,7 @@ def in_parts(env, policy, theta, estimator, seed=SEED):
             n_trajectories=size,
             seed=seed,
             first_trajectory=part * size,
+            behavior=behavior,
         )
         for part in range(PARTS)
     ]
