@@ -13,8 +13,9 @@ import numpy as np
 from fastpg.arguments import check_action_space, check_environment, check_horizon, check_integer
 from fastpg.bindings import Bindings, is_covered
 from fastpg.dispatch import distinct
-from fastpg.lane_memory import allocate, element, holds_arrays, leaves_of
+from fastpg.lane_memory import allocate, holds_arrays
 from fastpg.lanes import as_observation
+from fastpg.nests import element, leaves_of
 from fastpg.ordinary_play import play, random_action
 from fastpg.random import next_step, seed_key, trajectory_rng
 from fastpg.reports import Report

@@ -10,7 +10,7 @@ import numpy as np
 from fastpg import moments, packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, outline
 from fastpg.features import Constant, Fourier, TileCoding
-from fastpg.lane_memory import widest_vectors
+from fastpg.lane_loop import widest_vectors
 from fastpg.linear_forms import is_fourier, n_tiles, part_of, real_part, split, tabulate_both
 
 BLOCK = 4  # packs of time steps at once: as many products as the registers hold

@@ -1,4 +1,4 @@
-"""The memory of the lanes, and the loop over them.
+"""The memory of the lanes.
 
 All that a lane holds is one nest of tuples of numbers, taken out of its lane, replaced, and put back; in
 memory every number of it is a row of L in one flat buffer, ``buffer[row * L + lane]`` with `row` and `L`
@@ -7,8 +7,6 @@ sees a loop over lanes that has no dependences, and vectorises it. Behind the ro
 slots for the arrays that it holds, if any (`fastpg.lane_arrays`). In ordinary Python the memory is a list of
 what the lanes hold, and an array of flags.
 """
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -26,31 +24,15 @@ from fastpg.lane_arrays import (
     put_arrays,
     take_arrays,
 )
+from fastpg.nests import count_leaves, leaves_of
 from fastpg.precision import Single, has_single
 from fastpg.tables import table_scope
 from fastpg.vectors import store_record
 
 MAX_LANES = 128
 VECTOR = 8  # float64 in the widest vectors (AVX-512)
-_INTERLEAVE = 2  # vectors at a time; 4 is no faster
-_INTERLEAVE_SINGLE = 1
 _LANES_BYTES = 24 * 1024  # of a 32 KiB first-level data cache
 _LINE = 64  # bytes of a cache line
-
-
-class RunningSum(NamedTuple):
-    """A sum along a trajectory that a time step adds to and never looks at.
-
-    `take_increments` gives it as zero and `put_increments` adds what has become of it, so that a long one is
-    fetched, added to and stored number by number. With all of it fetched before the step and stored after
-    it, LLVM keeps its order, and what the registers do not hold is stored and fetched twice.
-    """
-
-    total: Any
-
-    def plus(self, x):
-        """Return the sum with a vector added."""
-        return RunningSum(vectors.add(self.total, x))
 
 
 def allocate(like):
@@ -66,32 +48,6 @@ def lane_count(like):
 def vector_lanes(like):
     """Return how many lanes go into one of the widest vectors: twice as many if there is a `single`."""
     return VECTOR
-
-
-def count_leaves(value):
-    """Return how many numbers are in a nest of tuples and vectors, in ordinary Python."""
-    if isinstance(value, tuple):
-        return sum(map(count_leaves, value))
-    return np.size(value)
-
-
-def leaves_of(value):
-    """Return the numbers, or arrays of them, in a nest of tuples."""
-    return [leaf for item in value for leaf in leaves_of(item)] if isinstance(value, tuple) else [value]
-
-
-def filled(like, leaves):
-    """Return a nest of tuples like `like` with other numbers, from an iterator."""
-    if not isinstance(like, tuple):
-        return next(leaves)
-    items = [filled(item, leaves) for item in like]
-    return type(like)(*items) if hasattr(like, "_fields") else tuple(items)
-
-
-def element(columns, i):
-    """Return element i of each array in a nest of tuples, as a nest of numbers (or of arrays: copies)."""
-    items = [column[i] for column in leaves_of(columns)]
-    return filled(columns, iter([item.copy() if np.ndim(item) else item.item() for item in items]))
 
 
 def holds_arrays(like):
@@ -122,26 +78,6 @@ def put(memory, lane, value, like):
     """Put a value into a lane."""
     check_shapes(value, like)
     memory[0][lane] = value
-
-
-def take_increments(memory, lane, like):
-    """Return what a lane holds, with zeros for its running sums."""
-    return _on_sums(np.zeros_like, take(memory, lane, like))
-
-
-def put_increments(memory, lane, value, like):
-    """Put a value into a lane, but add its running sums to those that are there."""
-    put(memory, lane, _on_sums(np.add, value, take(memory, lane, like)), like)
-
-
-def _on_sums(function, value, *others):
-    """Return a nest of tuples with ``function(own, *others)`` for each running sum."""
-    if not isinstance(value, tuple):
-        return value
-    if isinstance(value, RunningSum):
-        return RunningSum(function(value.total, *(other.total for other in others)))
-    items = [_on_sums(function, *parts) for parts in zip(value, *others, strict=True)]
-    return type(value)._make(items) if hasattr(value, "_fields") else tuple(items)
 
 
 def write(array, i, value, like):
@@ -175,24 +111,6 @@ def zero(like):
     return like
 
 
-def for_each_lane(function, n_lanes, arguments):
-    """Call ``function(lane, *arguments)`` for lanes 0 to n_lanes - 1, which must not meet in memory.
-
-    The plain loop, but for a request to LLVM: the chain of dependent operations in one time step is
-    long, so the processor idles unless several vectors are under way at once.
-    """
-    for lane in range(n_lanes):
-        function(lane, *arguments)
-
-
-def keep_apart():
-    """Keep the calling function from being inlined, where the work would be done for all lanes and masked."""
-
-
-def widest_vectors():
-    """Ask LLVM for the processor's widest vectors in the calling function, which is not inlined."""
-
-
 def leaf_types(ty):
     """The scalar types in a nest of tuples, in order: a row of the memory each."""
     if isinstance(ty, types.BaseTuple):
@@ -208,7 +126,8 @@ def leaf_types(ty):
     return [ty]
 
 
-def _vector_lanes(ty):
+def lanes_of_vector(ty):
+    """Return `vector_lanes` of a type."""
     return 2 * VECTOR if has_single(ty) else VECTOR
 
 
@@ -285,25 +204,21 @@ def _(typing, like):
 @lowered(vector_lanes)
 def _(typing, like):
     def codegen(context, builder, signature, args):
-        return context.get_constant(types.intp, _vector_lanes(like))
+        return context.get_constant(types.intp, lanes_of_vector(like))
 
     return types.intp(like), codegen
 
 
-def _taking(increments):
-    """The definition of `take`, or of `take_increments`."""
+def taking(left_out):
+    """Return the definition of `take`, or one that gives zeros for parts whose types are to be `left_out`."""
 
     def definition(typing, memory, lane, like):
-        return _take(memory, like, increments)
+        return _take(memory, like, left_out)
 
     return definition
 
 
-def _is_sum(ty):
-    return getattr(ty, "instance_class", None) is RunningSum
-
-
-def _take(memory, like, increments):
+def _take(memory, like, left_out):
     count, rows = _lane_count(like), len(leaf_types(like))
 
     def codegen(context, builder, signature, args):
@@ -317,7 +232,7 @@ def _take(memory, like, increments):
             nonlocal row
             if isinstance(ty, types.Array):
                 return next(arrays)
-            if increments and _is_sum(ty):
+            if left_out(ty):
                 row += len(leaf_types(ty))
                 return cgutils.get_null_value(context.get_value_type(ty))
             if isinstance(ty, types.BaseTuple):
@@ -335,20 +250,19 @@ def _take(memory, like, increments):
     return like(memory, types.intp, like), codegen
 
 
-lowered(take)(_taking(False))
-lowered(take_increments)(_taking(True))
+lowered(take)(taking(lambda ty: False))
 
 
-def _putting(increments):
-    """The definition of `put`, or of `put_increments`."""
+def putting(added):
+    """Return the definition of `put`, or one that adds to what is there where types are to be `added`."""
 
     def definition(typing, memory, lane, value, like):
-        return _put(memory, value, like, increments)
+        return _put(memory, value, like, added)
 
     return definition
 
 
-def _put(memory, value, like, increments):
+def _put(memory, value, like, added):
     count, rows = _lane_count(like), len(leaf_types(like))
     if not _fits(value, like):
         changed = [
@@ -372,7 +286,7 @@ def _put(memory, value, like, increments):
             if isinstance(ty, types.BaseTuple):
                 for i, (item, like_item) in enumerate(zip(ty, like, strict=True)):
                     part = builder.extract_value(value, i)
-                    scatter(item, like_item, part, add or increments and _is_sum(like))
+                    scatter(item, like_item, part, add or added(like))
                 return
             value = context.cast(builder, value, ty, like)
             row_type = _row_type(like)
@@ -391,8 +305,7 @@ def _put(memory, value, like, increments):
     return types.void(memory, types.intp, value, like), codegen
 
 
-lowered(put)(_putting(False))
-lowered(put_increments)(_putting(True))
+lowered(put)(putting(lambda ty: False))
 
 
 def _flags_of(context, builder, memory_type, memory, like):
@@ -482,22 +395,6 @@ def _(typing, like):
     return like(like), codegen
 
 
-def _interleaved(module, like):
-    """Loop metadata: work on that many vectors of lanes at a time, each operation for all of them.
-
-    Vectors are as long as the widest numbers allow, unless LLVM is told that most are half as wide.
-    """
-    wishes = {"llvm.loop.interleave.count": _INTERLEAVE}
-    if has_single(like):
-        wishes = {"interleave.count": _INTERLEAVE_SINGLE, "vectorize.width": _vector_lanes(like)}
-        wishes = {f"llvm.loop.{name}": number for name, number in wishes.items()}
-    requests = [module.add_metadata([name, ir.Constant(ir.IntType(32), n)]) for name, n in wishes.items()]
-    # A loop's metadata names itself first, which keeps that of two loops apart.
-    loop = module.add_metadata([*requests, ir.MetaDataString(module, f"lanes {len(module.metadata)}")])
-    loop.operands = (loop, *requests)
-    return loop
-
-
 def _fits(ty, like):
     """Whether a value may be stored where `like` was: the same nest, integers may become floats."""
     if isinstance(ty, types.BaseTuple) and isinstance(like, types.BaseTuple):
@@ -511,54 +408,3 @@ def _fits(ty, like):
     if rank == [1, 1]:
         return ty.signed == like.signed
     return None not in rank and rank[0] <= rank[1]
-
-
-@lowered(for_each_lane)
-def _(typing, function, n_lanes, arguments):
-    called = function.get_call_type(typing, (types.intp, *arguments), {})
-
-    def codegen(context, builder, signature, args):
-        implementation = context.get_function(function, called)
-        _, stop, packed = args
-        values = [builder.extract_value(packed, i) for i in range(len(arguments))]
-        before, body, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
-        zero, one = ir.Constant(stop.type, 0), ir.Constant(stop.type, 1)
-        builder.cbranch(builder.icmp_signed("<", zero, stop), body, after)
-        builder.position_at_end(body)
-        lane = builder.phi(stop.type)
-        lane.add_incoming(zero, before)
-        implementation(builder, [lane, *values])
-        following = builder.add(lane, one, flags=("nsw",))
-        lane.add_incoming(following, builder.block)
-        branch = builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-        branch.set_metadata("llvm.loop", _interleaved(builder.module, arguments))
-        builder.position_at_end(after)
-        return context.get_dummy_value()
-
-    return types.void(function, types.intp, arguments), codegen
-
-
-@lowered(keep_apart)
-def _(typing):
-    def codegen(context, builder, signature, args):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@lowered(widest_vectors)
-def _(typing):
-    def codegen(context, builder, signature, args):
-        attributes = builder.function.attributes
-        attributes.add("noinline")  # the caller, without the attribute, would win
-        # LLVM prefers 256 bits on processors with 512, and llvmlite does not know this attribute; measured
-        # on CartPole, the lane loops gain a third.
-        set.add(attributes, f'"prefer-vector-width"="{64 * VECTOR}"')
-        # The registers that overflow are put on the stack. Without this it is aligned to 16 bytes, and where
-        # it happens to begin off a cache line's boundary each of those vectors straddles two: measured, a
-        # quarter of the speed, in three processes of four.
-        set.add(attributes, '"stackrealign"')
-        return context.get_dummy_value()
-
-    return types.void(), codegen

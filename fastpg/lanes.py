@@ -1,7 +1,7 @@
 """Trajectories in lock-step: the compiled heart of fastpg.
 
 A thread simulates L trajectories ("lanes") at once. The loop over lanes is innermost and its body is a
-whole time step, so LLVM turns it into SIMD code (`fastpg.lane_memory`). A lane whose trajectory ends is
+whole time step, so LLVM turns it into SIMD code (`fastpg.lane_loop`). A lane whose trajectory ends is
 handed to the accumulator and starts the next trajectory; when none is left, the last lane moves into its
 place, so no lane in use is ever idle or masked. Up to the next multiple of the vector width, copies of a
 live lane fill the last vector; nobody counts them.
@@ -17,26 +17,24 @@ from numba.core.imputils import impl_ret_borrowed
 from fastpg import vectors
 from fastpg.dispatch import driver, inner, kernel, lowered, outline
 from fastpg.lane_arrays import check_array_type
+from fastpg.lane_loop import for_each_lane, widest_vectors
 from fastpg.lane_memory import (
     allocate,
     flag,
-    for_each_lane,
     holds_arrays,
     lane_count,
     last_bit,
     put,
-    put_increments,
     raised,
     take,
-    take_increments,
     vector_lanes,
-    widest_vectors,
     zero,
 )
 from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, rows_at, rows_like
 from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.precision import as_precise_as, lane_parameters, widened
 from fastpg.random import Rng, next_step, policy_rng, rng_for, seed_key, trajectory_rng
+from fastpg.running_sums import put_increments, take_increments
 from fastpg.scores import (
     acted,
     final_score,

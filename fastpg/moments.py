@@ -11,7 +11,8 @@ from numba import types
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered, outline
-from fastpg.lane_memory import VECTOR, widest_vectors
+from fastpg.lane_loop import widest_vectors
+from fastpg.lane_memory import VECTOR
 from fastpg.vectors import (
     FLAGS,
     accumulate,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastpg.lane_memory import filled, leaves_of
+from fastpg.nests import filled, leaves_of
 from fastpg.random import RecordedRng, next_step, seed_key, trajectory_rng
 
 _KIND_OF_DTYPE = {"b": bool, "i": int, "u": int, "f": float}

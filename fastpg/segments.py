@@ -23,19 +23,10 @@ from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import compiled_form, distinct, inline, inner, kernel, outline
 from fastpg.environment import some_state
 from fastpg.lane_arrays import words_of
-from fastpg.lane_memory import (
-    VECTOR,
-    for_each_lane,
-    keep_apart,
-    lanes_for,
-    leaves_of,
-    put,
-    take,
-    widest_vectors,
-    words_for,
-    zero,
-)
+from fastpg.lane_loop import for_each_lane, keep_apart, widest_vectors
+from fastpg.lane_memory import VECTOR, lanes_for, put, take, words_for, zero
 from fastpg.lanes import as_observation
+from fastpg.nests import leaves_of
 from fastpg.neural_lanes import row_at
 from fastpg.parallel import in_parallel, kernel_threads, pack, unpack
 from fastpg.random import Rng, next_step, policy_rng, seed_key, trajectory_rng

@@ -8,7 +8,8 @@ import numpy as np
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import compiled_for, distinct
 from fastpg.lane_arrays import slot_views, words_of
-from fastpg.lane_memory import VECTOR, filled, lanes_for, leaves_of, words_for
+from fastpg.lane_memory import VECTOR, lanes_for, words_for
+from fastpg.nests import filled, leaves_of
 from fastpg.pace import Pace
 from fastpg.parallel import is_forked, kernel_threads
 from fastpg.random import STEP_BITS

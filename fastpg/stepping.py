@@ -12,16 +12,8 @@ from llvmlite import ir
 from numba import types
 
 from fastpg.dispatch import inline, inner, kernel, lowered, outline
-from fastpg.lane_memory import (
-    for_each_lane,
-    keep_apart,
-    last_flag,
-    leaf_types,
-    put,
-    take,
-    widest_vectors,
-    write,
-)
+from fastpg.lane_loop import for_each_lane, keep_apart, widest_vectors
+from fastpg.lane_memory import last_flag, leaf_types, put, take, write
 from fastpg.lanes import as_observation
 from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.random import Rng, next_step, steps_later, trajectory_rng

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from fastpg.envs import minatar_asterix, minatar_breakout
 
-from fastpg.lane_memory import element
+from fastpg.nests import element
 from fastpg.random import integer, next_step, seed_key, trajectory_rng, uniform
 
 RECORDING = Path(__file__).parent / "data" / "minatar_1.0.15.npz"

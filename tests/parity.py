@@ -6,7 +6,7 @@ from functools import cache
 import numba
 import numpy as np
 
-from fastpg.lane_memory import element
+from fastpg.nests import element
 from fastpg.random import next_step, seed_key, trajectory_rng
 
 DTYPES = {float: np.float64, int: np.int64, bool: np.bool_}

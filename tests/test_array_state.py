@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 import fastpg
 from fastpg.interop.vector import Env
-from fastpg.lane_memory import element
+from fastpg.nests import element
 from fastpg.random import integer, next_step, policy_rng, seed_key, trajectory_rng, uniform
 
 compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")

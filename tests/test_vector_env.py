@@ -23,7 +23,7 @@ from scipy import stats
 
 import fastpg
 from fastpg.interop.registration import gymnasium_name
-from fastpg.lane_memory import leaves_of
+from fastpg.nests import leaves_of
 from fastpg.random import integer, next_step, seed_key, trajectory_rng, uniform
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="about compiled code")

@@ -24,7 +24,8 @@ from numba import types
 
 from fastpg import vectors
 from fastpg.dispatch import compiled_form, inline, inner, kernel, outline
-from fastpg.lane_memory import allocate, for_each_lane, lane_count, put, take, widest_vectors
+from fastpg.lane_loop import for_each_lane, widest_vectors
+from fastpg.lane_memory import allocate, lane_count, put, take
 from fastpg.neural_lanes import row_at
 from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.random import seed_key, trajectory_rng, uniform

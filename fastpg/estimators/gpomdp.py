@@ -45,7 +45,7 @@ from fastpg.estimators.optimal import (
     optimal_levels,
 )
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
-from fastpg.lane_memory import RunningSum
+from fastpg.running_sums import RunningSum
 
 ALLOWED = ("none", "mean", "optimal", "time", "value", "network")
 

@@ -38,7 +38,7 @@ import numpy as np
 from fastpg import moments, vectors
 from fastpg.dispatch import late_kernel
 from fastpg.estimators.sums import COLUMNS, add_returns
-from fastpg.lane_memory import RunningSum
+from fastpg.running_sums import RunningSum
 from fastpg.scores import is_neural
 
 GROUPS = 16

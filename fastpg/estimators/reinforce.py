@@ -46,7 +46,7 @@ from fastpg.estimators.entropy import bonus_for
 from fastpg.estimators.gpomdp import WholeReturnTerms
 from fastpg.estimators.optimal import GROUPS, closed, groups_for, optimal_levels
 from fastpg.estimators.sums import COLUMNS, add_returns, mean_term
-from fastpg.lane_memory import RunningSum
+from fastpg.running_sums import RunningSum
 
 BASELINES = ("none", "mean", "optimal", "time", "value")
 

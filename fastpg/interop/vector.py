@@ -31,7 +31,7 @@ from fastpg.arguments import (
 )
 from fastpg.environment import make, registry
 from fastpg.interop.reset_options import chosen_bounds, moved
-from fastpg.lane_memory import element
+from fastpg.nests import element
 from fastpg.random import seed_key
 from fastpg.simulator import Simulator
 

@@ -10,7 +10,7 @@ from numba import types
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, inner, outline
-from fastpg.lane_memory import widest_vectors
+from fastpg.lane_loop import widest_vectors
 from fastpg.simd import TANH_BOUND, tanh, tanh_float32, tanh_fraction
 
 ACTIVATIONS = ("identity", "relu", "tanh")

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 
 from fastpg.dispatch import compiled_form, compiled_only, inline, lowered, outline
-from fastpg.lane_memory import widest_vectors
+from fastpg.lane_loop import widest_vectors
 from fastpg.packs import FLAGS, pack_width
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, inner, outline
-from fastpg.lane_memory import widest_vectors
+from fastpg.lane_loop import widest_vectors
 
 _FEW = 16  # rows or outputs, for which to transpose takes longer than it saves
 
