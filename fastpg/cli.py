@@ -217,12 +217,12 @@ def train(
             raise ValueError("ENV: must be given, or --resume RUN; `fastpg envs` lists the environments")
         else:
             environment = environment_from(env, param)
-            known = settings_for(environment, None if algorithm is None else algorithm.value)
+            known = settings_for(environment, None if algorithm is None else algorithm.value, updates)
             chosen = policy_from(environment, known.policy, policy, hidden)
             chosen = chosen if dtype is None else with_dtype(chosen, dtype.value)
             if policy is Policy.mlp and algorithm is None:  # what is known is known of another policy
                 known = known._replace(estimator=None, optimizer=default_optimizer(chosen))
-            updates = next(n for n in (updates, known.n_updates, 100) if n is not None)
+            updates = 100 if known.n_updates is None else known.n_updates
             rates = learning_rate, final_learning_rate, updates
         if resume is None and algorithm is not None:
             refuse_with_algorithm(context)

@@ -223,7 +223,21 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
 }
 
 
-def settings_for(env: Any, algorithm: str | None = None) -> Settings:
+def _over(n_updates: int, known: _Known) -> _Known:
+    """Return the same with other updates; a learning rate that falls over all of them does so still."""
+
+    def stretched(part):
+        rate = getattr(part, "learning_rate", None)
+        if not isinstance(rate, LinearSchedule) or rate.n_updates != known.n_updates:
+            return part
+        return part._replace(learning_rate=rate._replace(n_updates=n_updates))
+
+    return known._replace(
+        n_updates=n_updates, optimizer=stretched(known.optimizer), algorithm=stretched(known.algorithm)
+    )
+
+
+def settings_for(env: Any, algorithm: str | None = None, n_updates: int | None = None) -> Settings:
     """Return settings for training in an environment.
 
     For a registered environment what is known to work, whatever its parameters; for parameters other than
@@ -236,6 +250,8 @@ def settings_for(env: Any, algorithm: str | None = None) -> Settings:
     algorithm : str, optional
         "ppo", "a2c" or "trpo": then the policy is a multilayer perceptron, and the settings are those of the
         algorithm, its own defaults where nothing better is known.
+    n_updates : int, optional
+        In place of the known number: a learning rate that falls until the last update does so over these.
 
     Raises
     ------
@@ -252,4 +268,6 @@ def settings_for(env: Any, algorithm: str | None = None) -> Settings:
         raise ValueError(f"algorithm={algorithm!r}: must be one of {allowed}")
     if not has_default_parameters(env):
         known = known._replace(target_return=None)
+    if n_updates is not None:
+        known = _over(n_updates, known)
     return Settings(known.policy(env), *known[1:])

@@ -93,7 +93,8 @@ def train(
     estimator : REINFORCE, GPOMDP or RewardToGo, optional
         REINFORCE with the leave-one-out mean baseline unless given, or with none if N = 1.
     n_updates : int
-        Updates to add, at least 1; 100 unless given.
+        Updates to add, at least 1; 100 unless given. A learning rate of the known settings that falls over
+        the known number of updates falls over this many.
     n_trajectories : int
         N, trajectories an update, at least 1; 1000 unless given.
     optimizer : SGD, Momentum, Adam or NaturalGradient, optional
@@ -135,6 +136,7 @@ def train(
         its attribute ``run``.
     """
     check_environment(env)
+    n_updates = None if n_updates is None else check_integer("n_updates", n_updates, 1)
     given = {"estimator": estimator, "n_trajectories": n_trajectories, "optimizer": optimizer}
     if resume is not None:
         policy = resume.policy if policy is None else policy
@@ -147,19 +149,19 @@ def train(
             n_trajectories = resume.n_trajectories
     elif policy is None or isinstance(algorithm, str):
         if algorithm is None or isinstance(algorithm, str):
-            known = settings_for(env, algorithm)
+            known = settings_for(env, algorithm, n_updates)
         else:  # of one that is given, only the policy's kind
             known = Settings(settings_for(env, "ppo").policy)
         policy = known.policy if policy is None else policy
         algorithm = known.algorithm if known.algorithm is not None else algorithm
         estimator = known.estimator if estimator is None else estimator
-        n_updates = known.n_updates if n_updates is None else n_updates
+        n_updates = known.n_updates
         n_trajectories = known.n_trajectories if n_trajectories is None else n_trajectories
         optimizer = known.optimizer if optimizer is None else optimizer
         horizon = known.horizon if horizon is None else horizon
         target_return = known.target_return if target_return is None else target_return
     check_policy(policy, env)
-    n_updates = check_integer("n_updates", 100 if n_updates is None else n_updates, 1)
+    n_updates = 100 if n_updates is None else n_updates
     target_return = _checked_target(target_return)
     threads = check_threads(threads)
     settings = {

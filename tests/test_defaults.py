@@ -17,7 +17,7 @@ import numpy as np, fastpg
 from fastpg.defaults import settings_for
 for id in fastpg.registry:
     env = fastpg.make(id)
-    known = settings_for(env)
+    known = settings_for(env, n_updates=1)
     run = fastpg.train(env, n_updates=1, n_trajectories=4, horizon=5, seed=1, threads=1)
     assert run.policy == known.policy and run.horizon == 5 and len(run.history) == 1, id
     assert run.estimator == (known.estimator or fastpg.REINFORCE("mean")), id
@@ -62,7 +62,7 @@ def test_the_settings_of_train_are_those_of_the_defaults():
 
 def test_train_without_a_policy_is_train_with_the_settings():
     env = fastpg.make("CliffWalking-v1")
-    settings = settings_for(env)._replace(n_updates=2, n_trajectories=20, horizon=20)
+    settings = settings_for(env, n_updates=2)._replace(n_trajectories=20, horizon=20)
     run = fastpg.train(env, n_updates=2, n_trajectories=20, horizon=20)
     np.testing.assert_array_equal(run.theta, fastpg.train(env, **settings._asdict()).theta)
     assert run.optimizer == settings.optimizer and run.policy == settings.policy
@@ -83,3 +83,22 @@ class Mine(CartPole):
 
 def test_an_environment_of_ones_own_has_the_policy_of_its_spaces():
     assert settings_for(Mine()) == Settings(fastpg.SoftmaxLinear.for_env(Mine()))
+
+
+def test_a_falling_learning_rate_falls_over_the_updates_that_are_asked_for():
+    for id, algorithm, part in (
+        ("MinAtar/Asterix", "ppo", "algorithm"),
+        ("MountainCarContinuous-v0", None, "optimizer"),
+    ):
+        env = fastpg.make(id)
+        known, longer = settings_for(env, algorithm), settings_for(env, algorithm, 5000)
+        rate = getattr(known, part).learning_rate
+        assert rate.n_updates == known.n_updates < 5000 == longer.n_updates
+        assert getattr(longer, part) == getattr(known, part)._replace(
+            learning_rate=rate._replace(n_updates=5000)
+        )
+
+
+def test_other_settings_are_those_of_any_number_of_updates():
+    env = fastpg.make("Pendulum-v1")
+    assert settings_for(env, n_updates=7) == settings_for(env)._replace(n_updates=7)
