@@ -15,7 +15,8 @@ from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.natural import natural_gradient
 from fastpg.estimators.reinforce import REINFORCE
 from fastpg.evaluation import Evaluation, evaluate
-from fastpg.interop.vector import Env, VectorEnv, make_vec
+from fastpg.interop.single import Env
+from fastpg.interop.vector import VectorEnv, make_vec
 from fastpg.optimizers import SGD, Adam, LinearSchedule, Momentum, NaturalGradient
 from fastpg.policies import policy_for
 from fastpg.policies.gaussian_features import GaussianFeatures

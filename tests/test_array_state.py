@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env as check_gymnasium_env
 from gymnasium.vector import AutoresetMode
 
 import fastpg
-from fastpg.interop.vector import Env
+from fastpg.interop.single import Env
 from fastpg.nests import element
 from fastpg.random import integer, next_step, policy_rng, seed_key, trajectory_rng, uniform
 

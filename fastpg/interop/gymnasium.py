@@ -12,7 +12,7 @@ import numpy as np
 
 from fastpg.arguments import check_horizon, check_integer, check_policy, check_theta
 from fastpg.evaluation import Evaluation
-from fastpg.interop.vector import Env
+from fastpg.interop.single import Env
 
 
 def play(

@@ -23,7 +23,7 @@ def register_with_gymnasium(id: str, horizon: int | None) -> None:
         raise ValueError(f"id={id!r}: would be {gymnasium_name(id)!r} to Gymnasium, which is {whose!r}")
     gymnasium.registry[gymnasium_name(id)] = EnvSpec(
         id=gymnasium_name(id),
-        entry_point="fastpg.interop.vector:make_single",
+        entry_point="fastpg.interop.single:make_single",
         vector_entry_point="fastpg.interop.vector:make_vector",
         max_episode_steps=horizon,
         kwargs={"fastpg_id": id},

@@ -1,4 +1,4 @@
-"""fastpg's environments as Gymnasium has them: `VectorEnv`, `Env`, and their registration as "fastpg/...".
+"""Many copies of an environment of fastpg's, as Gymnasium has them: `VectorEnv`.
 
 Autoreset is that of `gymnasium.vector.SyncVectorEnv` (https://farama.org/Vector-Autoreset-Mode). Seeding is
 not: see `VectorEnv`. Infos hold nothing else: Gymnasium's toy texts have "prob", the probability of what was
@@ -29,7 +29,8 @@ from fastpg.arguments import (
     check_seed,
     check_threads,
 )
-from fastpg.environment import make, registry
+from fastpg.environment import make
+from fastpg.interop.rendering import Renderer, metadata_of
 from fastpg.interop.reset_options import chosen_bounds, moved
 from fastpg.nests import element
 from fastpg.random import seed_key
@@ -81,8 +82,9 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.env = env
         self.num_envs = check_integer("num_envs", num_envs, 1, MAX_ENVS)
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.render_mode = _render_mode(env, render_mode, ("rgb_array",))
-        self.metadata = {**_metadata(env, ("rgb_array",)), "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**metadata_of(env, ("rgb_array",)), "autoreset_mode": self.autoreset_mode}
+        self.render_mode = render_mode
+        self._renderer = Renderer(env, render_mode, ("rgb_array",))
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         check_action_space(env.action_space)
@@ -106,11 +108,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self._action_kinds = "iu" if isinstance(self.single_action_space, Discrete) else "fiu"
         self._some_action = getattr(self.single_action_space, "start", 0)
         self._begun = False
-        self._twin: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of: all but Gymnasium's renderer, of which it makes its own."""
-        return self.__dict__ | {"_twin": None}
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as SyncVectorEnv has it
@@ -180,7 +177,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         observations, final, rewards, terminated, truncated = outcome
         infos: dict[str, Any] = {}
         if self._simulator.same_step and (over := self._simulator.over).any():
-            last = _single_observations(self.single_observation_space, final[over])
+            last = single_observations(self.single_observation_space, final[over])
             final_obs = np.full(self.num_envs, None, dtype=object)
             final_obs[over] = np.fromiter(last, object, len(last))
             infos = {
@@ -195,26 +192,14 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         """Return a picture of each environment."""
         if not self._begun:
             raise gymnasium.error.ResetNeeded("call reset before render")
-        if self.render_mode is None:
-            gymnasium.logger.warn("render: this environment was made without a render_mode")
+        if not self._renderer.can_draw():
             return None
         states = self.states
-        return tuple(self._draw(element(states, i)) for i in range(self.num_envs))
+        return tuple(self._renderer.draw(element(states, i)) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the renderer."""
-        if self._twin is not None:
-            self._twin.close()
-            self._twin = None
-
-    def _draw(self, state):
-        if hasattr(type(self.env), "picture"):
-            return self.env.picture(state)
-        if self._twin is None:
-            self._twin = self.env.gymnasium_twin(self.render_mode)
-            self._twin.reset()
-        self.env.render_state(self._twin, state)
-        return self._twin.render()
+        self._renderer.close()
 
     def _seed(self, seed, where=None):
         where = slice(None) if where is None else where
@@ -278,102 +263,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         return observations
 
 
-class Env(gymnasium.Env):
-    """One environment, as `gymnasium.make` gives it: a `VectorEnv` of one that resets when told.
-
-    Parameters
-    ----------
-    env : NamedTuple
-        An environment, from `fastpg.make` or of your own class.
-    render_mode : str, optional
-        One that Gymnasium's own environment has ("rgb_array", "human", ...), which draws; "rgb_array" where
-        the environment draws itself: ``env.picture(state)``.
-    time_limit : bool
-        Truncate at the environment's horizon; `gymnasium.make` does it itself.
-
-    ``reset(seed=s)`` gives the start and the random numbers of trajectory 0 of `fastpg.policy_gradient` under
-    seed s. ``state`` is the environment's NamedTuple.
-    """
-
-    def __init__(self, env: Any, *, render_mode: str | None = None, time_limit: bool = True):
-        modes = _metadata(env, None).get("render_modes", ())
-        self.env = env
-        self.render_mode = _render_mode(env, render_mode, modes)
-        self.metadata = _metadata(env, None)
-        horizon = None if time_limit else MAX_HORIZON
-        self._vector = VectorEnv(
-            env, 1, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=horizon, threads=1
-        )
-        self._vector.render_mode = self.render_mode
-        self._terminated = False
-        self.observation_space = self._vector.single_observation_space
-        self.action_space = self._vector.single_action_space
-
-    @property
-    def state(self) -> Any:
-        """The state."""
-        return element(self._vector.states, 0)
-
-    def set_state(self, state: Any) -> None:
-        """Go on from this state, as if the episode had just begun."""
-        self._vector.set_states(state)
-        self._terminated = False
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
-        """Begin an episode; options are those of `VectorEnv.reset`."""
-        super().reset(seed=seed)
-        options = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
-        observations, _ = self._vector.reset(seed=seed, options=options)
-        self._terminated = False
-        if self.render_mode == "human":
-            self.render()
-        return self._single(observations), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
-        """Step: observation, reward, terminated, truncated, info."""
-        if isinstance(self.action_space, Discrete) and not self.action_space.contains(action):
-            raise AssertionError(f"{action!r} ({type(action)}) invalid")
-        if self._terminated:
-            raise gymnasium.error.ResetNeeded("the episode is over: call reset before step")
-        if isinstance(self.action_space, Discrete):
-            action = int(action)  # which may have been a boolean
-        else:
-            self._check_action(action)
-        self._vector._simulator.over[:] = False  # one that is truncated may go on
-        observations, rewards, terminated, truncated, _ = self._vector.step(np.asarray(action)[np.newaxis])
-        self._terminated = bool(terminated[0])
-        if self.render_mode == "human":
-            self.render()
-        return self._single(observations), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
-
-    def _check_action(self, action):
-        """Raise AssertionError unless an action of a Box is as many finite numbers."""
-        shape = self.action_space.shape
-        array = np.asarray(action)
-        if array.shape != shape or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise AssertionError(
-                f"{action!r} ({type(action)}) invalid: must be finite numbers of shape {shape}"
-            )
-
-    def render(self) -> Any:
-        """Return the environment's picture of the state, or what Gymnasium's renderer makes of it."""
-        if not self._vector._begun:
-            raise gymnasium.error.ResetNeeded("call reset before render")
-        if self.render_mode is None:
-            gymnasium.logger.warn("render: this environment was made without a render_mode")
-            return None
-        return self._vector._draw(self.state)
-
-    def close(self) -> None:
-        """Close the renderer."""
-        self._vector.close()
-
-    def _single(self, observations):
-        if isinstance(self.observation_space, Tuple):
-            return tuple(int(column[0]) for column in observations)
-        return _single_observations(self.observation_space, observations)[0]
-
-
 def make_vec(
     id: str,
     num_envs: int = 1,
@@ -398,20 +287,6 @@ def make_vec(
     )
 
 
-def make_single(fastpg_id: str, render_mode: str | None = None, **parameters: Any) -> Env:
-    """The entry point that Gymnasium calls: it wraps the time limit itself, if it knows one.
-
-    Where its registry knows none (the horizon of LinearQuadratic-v0 is a parameter), the environment has its
-    own, which a `max_episode_steps` of `gymnasium.make` can shorten and `horizon=` alone lengthen.
-    """
-    time_limit = registry[fastpg_id].horizon is None
-    return Env(make(fastpg_id, **parameters), render_mode=render_mode, time_limit=time_limit)
-
-
-# Where Gymnasium looks before it calls the entry point: it makes "rgb_array_list" of "rgb_array".
-make_single.metadata = {"render_modes": ["human", "rgb_array", "ansi"]}  # type: ignore[attr-defined]
-
-
 def make_vector(fastpg_id: str, **settings: Any) -> VectorEnv:
     """The entry point of `gymnasium.make_vec`."""
     return make_vec(fastpg_id, **settings)
@@ -433,31 +308,6 @@ def _autoreset_mode(mode):
         raise ValueError(f"autoreset_mode={mode!r}: must be one of {allowed}") from None
 
 
-_PICTURES_A_SECOND = 15  # of an environment that draws itself
-
-
-def _metadata(env, modes):
-    """What Gymnasium's own environment says of its rendering, as far as fastpg can do it, or of pictures."""
-    if hasattr(type(env), "picture"):
-        return {"render_modes": ["rgb_array"], "render_fps": _PICTURES_A_SECOND}
-    gymnasium_id = getattr(type(env), "gymnasium_id", None)
-    if gymnasium_id not in gymnasium.registry or not hasattr(type(env), "render_state"):
-        return {"render_modes": []}
-    entry = gymnasium.spec(gymnasium_id).entry_point
-    cls = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-    metadata = dict(getattr(cls, "metadata", {}))
-    offered = metadata.get("render_modes", [])
-    return {**metadata, "render_modes": [m for m in offered if modes is None or m in modes]}
-
-
-def _render_mode(env, mode, modes):
-    if mode is not None and mode not in modes:
-        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has {list(modes) or 'none'}")
-    if mode is not None and not any(hasattr(type(env), name) for name in ("picture", "render_state")):
-        raise ValueError(f"render_mode={mode!r}: {type(env).__name__} has no picture() and no render_state()")
-    return mode
-
-
 def _observation_dtype(space: Space) -> Any:
     if isinstance(space, Box) and len(space.shape) > 0:
         return space.dtype
@@ -470,7 +320,7 @@ def _observation_dtype(space: Space) -> Any:
     )
 
 
-def _single_observations(space, observations):
+def single_observations(space, observations):
     """A batch as a list of what the single environment returns."""
     if isinstance(space, Discrete):
         return observations.tolist()
