@@ -35,7 +35,7 @@ from fastpg.options import (
     refuse_with_resume,
 )
 from fastpg.policies import with_dtype
-from fastpg.runs import check_output, has_default_parameters, id_of
+from fastpg.runs import check_output, id_of
 from fastpg.training import default_optimizer
 
 try:
@@ -44,14 +44,13 @@ try:
     from rich.progress import BarColumn, Progress, TimeRemainingColumn
     from rich.table import Table
 
+    from fastpg.outcomes import evaluate_run, keep, stop_early
     from fastpg.terminal import (
         compile_notice,
         console,
-        errors,
         interrupts,
         plain_errors,
         training_progress,
-        with_error,
     )
 except ImportError as error:
     sys.exit(
@@ -253,16 +252,16 @@ def train(
         except (Exception, KeyboardInterrupt) as stop:
             if not hasattr(stop, "run"):  # refused before it began
                 raise
-            _stop_early(stop, stop.run, out)
+            stop_early(stop, stop.run, out)
         seconds = time.perf_counter() - started
         n_steps = int(run.history["n_steps"][-1]) - steps_before
         console.print(f"trained on {n_steps:,} environment steps in {seconds:.2f} s")
         if len(run.history) < finished + updates:
             console.print(f"the target was reached after {len(run.history)} updates")
-        _keep(run, out)  # before the evaluation, which Ctrl-C may end
+        keep(run, out)  # before the evaluation, which Ctrl-C may end
         names = ", ".join(sorted(file.name for file in out.iterdir()))
         console.print(f"run kept in [bold]{escape(str(out))}[/bold] ({names})")
-        _evaluate(run, episodes, seed, horizon, deterministic=False)
+        evaluate_run(run, episodes, seed, horizon, deterministic=False)
     directory, gif = shlex.quote(str(out)), shlex.quote(str(out / "episode.gif"))
     if is_drawn(run.env):
         console.print(f"watch it: fastpg evaluate {directory} --render {gif}", markup=False)
@@ -285,7 +284,7 @@ def evaluate(
         loaded = fastpg.load(run)
         if render is not None:
             check_recording(render)
-        _evaluate(loaded, episodes, seed, loaded.horizon, deterministic)
+        evaluate_run(loaded, episodes, seed, loaded.horizon, deterministic)
         if render is not None:
             with console.status("recording an episode"):
                 total = record(
@@ -471,55 +470,6 @@ def _parameter(item) -> str:
         return name
     text = f"{default:.6g}" if isinstance(default, float) else str(default)
     return f"{name}={text}" if len(text) <= 30 else f"{name}=…"
-
-
-def _keep(run, out):
-    """Save the run; if that fails, save it in the system's temporary directory, say so, and leave."""
-    try:
-        run.save(out)
-    except (ValueError, OSError) as error:
-        fallback = run.save(tempfile.mkdtemp(prefix="fastpg-run-"))
-        errors.print(f"error: {error}\nthe run is kept in {fallback} instead")
-        raise typer.Exit(1) from None
-
-
-def _stop_early(reason, run, out):
-    """Keep what was finished, say where, and leave."""
-    if len(run.history) == 0:
-        console.print("stopped before the first update was finished; nothing to keep")
-    else:
-        _keep(run, out)
-        console.print(f"{len(run.history)} finished updates kept in [bold]{escape(str(out))}[/bold]")
-    interrupted = isinstance(reason, KeyboardInterrupt)
-    errors.print("interrupted" if interrupted else f"error: {str(reason) or repr(reason)}")
-    raise typer.Exit(130 if interrupted else 1)
-
-
-def _evaluate(run, episodes, seed, horizon, deterministic):
-    """Play in Gymnasium's own environment, or in fastpg's where Gymnasium has none, and say how it went."""
-    options = {"seed": seed, "deterministic": deterministic}
-    if not hasattr(type(run.env), "gymnasium_twin"):
-        result = fastpg.evaluate(
-            run.env, run.policy, run.theta, n_trajectories=episodes, horizon=horizon, **options
-        )
-        console.print(f"mean return, {episodes} episodes: [bold]{with_error(result)}[/bold]")
-        return
-    import gymnasium
-
-    from fastpg.interop.gymnasium import play
-
-    with console.status("playing in Gymnasium"):
-        limit = horizon if run.env.horizon is None else None  # where Gymnasium has one, it is what counts
-        result = play(run.env, run.policy, run.theta, episodes=episodes, horizon=limit, **options)
-    gymnasium_id = getattr(type(run.env), "gymnasium_id", None)
-    solved = gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
-    verdict = ""
-    if solved is not None and has_default_parameters(run.env):
-        verdict = f" ({'solved' if result.mean_return >= solved else 'not solved'}: threshold {solved:g})"
-    console.print(
-        f"mean return in Gymnasium's own environment, {episodes} episodes: "
-        f"[bold]{with_error(result)}[/bold]{verdict}"
-    )
 
 
 def main() -> None:

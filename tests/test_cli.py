@@ -303,7 +303,7 @@ def test_ctrl_c_in_the_evaluation_comes_after_the_place_of_the_run(tmp_path, mon
     def press(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_evaluate", press)
+    monkeypatch.setattr(cli, "evaluate_run", press)
     result = invoke("train", "CartPole-v1", *SMALL, "--out", tmp_path / "run")
     assert result.exit_code == 130
     assert f"run kept in {tmp_path / 'run'}" in result.output and "interrupted" in result.output
