@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fastpg
-from bench.estimators import CARTPOLE, LINEAR, speed, timed
+from bench.estimator_speed import speed, timed
 from bench.measuring import CORES, Result, alternate, conditions, ratios, report
 from bench.policies import UNIFORM
+from bench.suites import CARTPOLE, LINEAR
 from fastpg import REINFORCE
 from fastpg.features import Fourier, Polynomial, RadialBasis, TileCoding
 

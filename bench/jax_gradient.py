@@ -1,7 +1,8 @@
 r"""fastpg's estimators by automatic differentiation in JAX, from given trajectories; imports nothing of it.
 
 ``python -m bench.jax_gradient FILE.npz ...`` prints a line of JSON for each file: every estimate that is
-asked for, with standard errors, and the Fisher information. `bench.estimators` writes the files and compares.
+asked for, with standard errors, and the Fisher information. `bench.estimator_agreement` writes the files and
+compares.
 
 No score is derived by hand, and as little of the rest as can be. With 1[x] = exp(x - stop(x)), which is 1 and
 has the derivative of x, the ratio of the probabilities of a trajectory's first k actions under the θ that

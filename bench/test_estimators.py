@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bench.contestants import installed
-from bench.estimators import AGREEMENT, ASKED, ASKED_WEIGHTED, cases, differences
+from bench.estimator_agreement import AGREEMENT, ASKED, ASKED_WEIGHTED, cases, differences
 
 PEERS = os.environ.get("FASTPG_PEERS", sys.executable)
 
