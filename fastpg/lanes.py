@@ -34,21 +34,19 @@ from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, row
 from fastpg.parallel import in_parallel, pack, unpack
 from fastpg.precision import as_precise_as, lane_parameters, widened
 from fastpg.random import Rng, next_step, policy_rng, rng_for, seed_key, trajectory_rng
-from fastpg.running_sums import put_increments, take_increments
-from fastpg.scores import (
-    acted,
+from fastpg.records import (
     final_score,
     looks_at_steps,
     move_record,
     new_factor,
     new_record,
-    note,
     prepare_scores,
-    running_score,
     settle_scores,
     write_mark,
     write_record,
 )
+from fastpg.running_sums import put_increments, take_increments
+from fastpg.scores import acted, note, running_score
 
 
 class Trajectory(NamedTuple):

@@ -106,8 +106,8 @@ class SoftmaxFeatures(NamedTuple):
     def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
         """Return the score of recorded steps, put together in an array of zeros; compiled code only.
 
-        The observations and factors of steps `first` to ``first + n_steps - 1`` are as `fastpg.scores`
-        records them; `observation` and `factor` are given for their types. `starts` is room for
+        The observations and factors of steps `first` to ``first + n_steps - 1`` are as `fastpg.records`
+        has them; `observation` and `factor` are given for their types. `starts` is room for
         `sections_per_step` integers a step.
         """
         steps = feature_sums.recorded_steps(observations, factors, first, n_steps, observation, factor)
