@@ -58,7 +58,7 @@ class Trajectory(NamedTuple):
     time: int  # steps taken
     number: int  # within the call, from 0
     trace: Any  # what the accumulator carries along the trajectory
-    factor: Any  # of the last action's score, where trajectories are recorded
+    factor: Any  # of the last action's score, where trajectories are recorded; or the visit of a table
     rows: Any  # the outputs of a neural policy at the state
 
 

@@ -2,14 +2,14 @@
 
 For each step the lane notes the observation and the `factor` of the score, from which the policy's `spread`
 makes the score when the trajectory is complete. If the policy has `recorded_score`, that makes the score of
-all steps at once, in compiled code.
+all steps at once, in compiled code; of a table less is noted (`fastpg.visits`).
 """
 
 import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from fastpg import moments, vectors
+from fastpg import moments, vectors, visits
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
 from fastpg.lane_memory import lane_count
 from fastpg.scores import as_long_as, is_neural, is_paired, is_recorded, is_scored, is_weighted, whole_score
@@ -168,6 +168,8 @@ def _clear(score, starts):
 
 @compiled_form(new_factor)
 def _(policy, theta, observation, action):
+    if visits.has_visits(policy.instance_class):
+        return lambda policy, theta, observation, action: policy.visit(observation, action)
     if is_recorded(policy.instance_class):
         return lambda policy, theta, observation, action: policy.factor(theta, observation, action)
     return lambda policy, theta, observation, action: vectors.nothing()
@@ -180,6 +182,13 @@ def _(policy, theta, accumulator, like, observation, horizon):
 
     at_once = hasattr(policy.instance_class, "recorded_score")
     weighted = is_weighted(accumulator.instance_class)
+    if visits.has_visits(policy.instance_class):
+
+        def new_visits(policy, theta, accumulator, like, observation, horizon):
+            n_marks = 2 * lane_count(like) * horizon if weighted else 0
+            return visits.new_visits(theta, like, horizon, n_marks)
+
+        return new_visits
     if is_neural(policy.instance_class):
 
         def new_neural_record(policy, theta, accumulator, like, observation, horizon):
@@ -212,7 +221,9 @@ def _(typing, record, lane, horizon, trajectory, observation):
             fields = {name: builder.extract_value(args[3], i) for i, name in enumerate(trajectory.fields)}
             step = builder.add(builder.mul(args[1], args[2]), fields["time"])
             factor = trajectory[trajectory.fields.index("factor")]
-            written = (observation, args[4]), (factor, fields["factor"])
+            written = [(factor, fields["factor"])]
+            if isinstance(factor, types.BaseTuple):  # else it is a visit
+                written.insert(0, (observation, args[4]))
             for i, (kind, value) in enumerate(written):
                 array = builder.extract_value(args[0], i)
                 vectors.store_record(context, builder, record[i], array, step, kind, value)
@@ -272,6 +283,16 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
 def _(record, source, lane, horizon, trajectory, observation):
     if isinstance(record, types.NoneType):
         return lambda record, source, lane, horizon, trajectory, observation: None
+
+    def move_visits(record, source, lane, horizon, trajectory, observation):
+        visits, _, _, _, marks = record
+        for k in range(2 * trajectory.time if len(marks) > 0 else 0):
+            marks[2 * lane * horizon + k] = marks[2 * source * horizon + k]
+        for k in range(trajectory.time):
+            visits[lane * horizon + k] = visits[source * horizon + k]
+
+    if not isinstance(trajectory[trajectory.fields.index("factor")], types.BaseTuple):
+        return move_visits
 
     def move_record(record, source, lane, horizon, trajectory, observation):
         observations, factors, _, _, marks = record
@@ -335,6 +356,12 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
 
 @compiled_form(_recorded_partner)
 def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    def partner_of_visits(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        return visits.partner_score(policy, theta, accumulator, trajectory, record, lane * horizon)
+
+    if visits.has_visits(policy.instance_class):
+        return partner_of_visits
+
     def recorded_partner(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
         observations, factors, _, _, marks = record
         partner = np.zeros(len(theta))
@@ -355,6 +382,14 @@ def _recorded_score(policy, theta, accumulator, trajectory, record, lane, horizo
 
 @compiled_form(_recorded_score)
 def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+    def counted(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        return visits.counted_score(policy, theta, trajectory, record, lane * horizon)
+
+    def weighed(policy, theta, accumulator, trajectory, record, lane, horizon, observation):
+        return visits.weighed_score(policy, theta, accumulator, trajectory, record, lane * horizon)
+
+    if visits.has_visits(policy.instance_class):
+        return weighed if is_weighted(accumulator.instance_class) else counted
     if hasattr(policy.instance_class, "recorded_score"):
 
         def score_at_once(policy, theta, accumulator, trajectory, record, lane, horizon, observation):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastpg import moments, vectors
+from fastpg import vectors
 from fastpg.dispatch import compiled_form
 from fastpg.policies.spaces import action_numbers
 from fastpg.random import categorical
@@ -131,25 +131,6 @@ class SoftmaxTabular(NamedTuple):
         vectors.accumulate(array, start, factor, weight)
         return start, len(self.initial_preferences)
 
-    def recorded_score(self, array, starts, observations, factors, first, n_steps, observation, factor):
-        """Return the score of recorded steps, put together in an array of zeros; compiled code only.
-
-        As `SoftmaxFeatures.recorded_score`. A state that is visited again is noted in `starts` once, or its
-        numbers would be added to the moments as often as it was visited: as zeros, but added.
-        """
-        n = 0
-        for step in range(first, first + n_steps):
-            seen = vectors.load(observations, step * vectors.n_components(observation), observation)
-            start = self.state_number(seen) * len(factor)
-            starts[n] = start
-            n += 1 if array[start] == 0.0 else 0  # and never a branch: nobody could guess it
-            vectors.accumulate(array, start, vectors.load(factors, step * len(factor), factor), 1.0)
-        return moments.Sparse(array, starts, n, len(factor), factor)
-
-    def sections_per_step(self):
-        """Return in how many places `recorded_score` adds for a step."""
-        return 1
-
     def score(self, theta, observation, action):
         r"""Return ∇_θ log π_θ(action | observation), shape (..., n_parameters); ordinary Python only.
 
@@ -189,6 +170,21 @@ class TabulatedSoftmax(SoftmaxTabular):
     def mode(self, theta, observation):
         """Return the most probable action."""
         return self.first_action + vectors.argmax(self.probabilities(theta, observation))
+
+    def visit(self, observation, action):
+        """Return the number of a state and an action together, which is recorded (`fastpg.visits`)."""
+        return self.state_number(observation) * len(self.initial_preferences) + action - self.first_action
+
+    def of_states(self):
+        """Return the policy where observations are numbers of states, and actions count from 0."""
+        return TabulatedSoftmax((0,), self.initial_preferences, 0, 0)
+
+    def balance(self, theta, array, start):
+        """Make of the weights of each action in a state, from `start` on, what they add to the score."""
+        weights = vectors.load(array, start, self.initial_preferences)
+        probabilities = vectors.section(theta, start, self.initial_preferences)
+        balance = vectors.scale(probabilities, -vectors.total(weights), 0.0)
+        vectors.store(array, start, vectors.add(weights, balance))
 
 
 def _state_number(observation, sizes, first):
