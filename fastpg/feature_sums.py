@@ -11,7 +11,16 @@ from fastpg import moments, packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, outline
 from fastpg.features import Constant, Fourier, TileCoding
 from fastpg.lane_loop import widest_vectors
-from fastpg.linear_forms import is_fourier, n_tiles, part_of, real_part, split, tabulate_both
+from fastpg.linear_forms import (
+    is_fourier,
+    n_tiles,
+    part_of,
+    real_part,
+    split,
+    tabulate_both,
+    turn,
+    turn_folded,
+)
 
 BLOCK = 4  # packs of time steps at once: as many products as the registers hold
 
@@ -111,6 +120,7 @@ def _(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
 
     def folded(features, left, right, work, n_pack, seen, middle, n_left, n_right, half):
         tabulate_both(features, work[0], work[1], 1, 0, work[2], seen, middle)
+        turn_folded(features, work[0], work[1], n_left, n_right)
         for i in range(half):
             packs.poke(left, i * BLOCK + n_pack, part_of(packs.peek(work[0], i), ()))
         for i in range(half, n_left):
@@ -131,10 +141,18 @@ def _unfold_at(place, first, second, like):
 
 
 @inner
+def _unfold_columns(place, start, n):
+    for j in range(n // 2):
+        _unfold_at(place, start + j, start + n - 1 - j, 0.0)
+
+
+@inner
 def _unfold(place, n_rows, n_left, n_right):
     """Make of folded sums what they should be: see `linear_forms`."""
     pack = packs.no_pack()
     whole = n_right - n_right % packs.width_of(pack)
+    for row in range(n_rows * n_left):
+        _unfold_columns(place, row * n_right, n_right)
     for row in range(n_rows):
         for i in range(n_left // 2):
             first = (row * n_left + i) * n_right
@@ -195,6 +213,7 @@ def _spread_products(array, features, observation, factor, n_rows, weight):
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
     tabulate_both(features, left, right, 1, 0, table, observation, middle)
+    turn(features, left, right, n_left, n_right)
     place = 0
     for row in range(n_rows):
         for i in range(n_left):

@@ -149,20 +149,15 @@ class Fourier(NamedTuple):
         return packs.fill(1.0, s), packs.fill(0.0, s)
 
     def tabulate(self, table, spacing, offset, k, s):
-        """Write exp(iπs)^c into a table: by the powers of one number, a cosine costs no cosine."""
-        cosine, sine = _turn(s)
-        re, im = packs.fill(1.0, s), packs.fill(0.0, s)
-        for i in range(packs.item(self.order, k) + 1):
+        """Write exp(iπs)^(c - order_k / 2) into a table, the powers of one number: no cosine for each."""
+        n = packs.item(self.order, k) + 1
+        half = _half_turn(s)
+        cosine, sine = half[0] * half[0] - half[1] * half[1], half[0] * half[1] * 2.0
+        re, im = half if n % 2 == 0 else (packs.fill(1.0, s), packs.fill(0.0, s))
+        for i in range(n // 2, n):
+            packs.poke(table, (n - 1 - i) * spacing + offset, (re, im * -1.0))
             packs.poke(table, i * spacing + offset, (re, im))
             re, im = re * cosine - im * sine, re * sine + im * cosine
-
-    def half_turns(self, k, s):
-        """Return exp(iπs·order_k/2), a pair."""
-        cosine, sine = _half_turn(s)
-        re, im = packs.fill(1.0, s), packs.fill(0.0, s)
-        for _ in range(packs.item(self.order, k)):
-            re, im = re * cosine - im * sine, re * sine + im * cosine
-        return re, im
 
 
 class FoldedFourier(Fourier):
@@ -339,9 +334,9 @@ def _products(columns, shape):
     return products
 
 
-# Taylor series of sin(πu) / u and cos(πu) in u², for |u| <= ½; what is left out is below 2e-18.
-_SINE = tuple((-1) ** m * math.pi ** (2 * m + 1) / math.factorial(2 * m + 1) for m in range(11))
-_COSINE = tuple((-1) ** m * math.pi ** (2 * m) / math.factorial(2 * m) for m in range(12))
+# Taylor series of sin(πu) / u and cos(πu) in u², for |u| <= ¼; what is left out is below 2e-18.
+_SINE = tuple((-1) ** m * math.pi ** (2 * m + 1) / math.factorial(2 * m + 1) for m in range(9))
+_COSINE = tuple((-1) ** m * math.pi ** (2 * m) / math.factorial(2 * m) for m in range(9))
 _ROOT = math.sqrt(0.5)
 _EXP = tuple(1.0 / math.factorial(m) for m in range(14))
 _LOG2E = 1.4426950408889634
@@ -355,14 +350,6 @@ def _polynomial(coefficients, x):
     for i in range(len(coefficients) - 2, -1, -1):
         value = value * x + coefficients[i]
     return value
-
-
-@inner
-def _turn(s):
-    """cos(πs) and sin(πs) for 0 <= s <= 1, about the middle of the interval."""
-    u = s - 0.5
-    square = u * u
-    return u * _polynomial(_SINE, square) * -1.0, _polynomial(_COSINE, square)
 
 
 @inner

@@ -11,16 +11,18 @@ tabulated, and
 take one multiplication and addition for each feature and step, two if complex, in packs (`fastpg.packs`): of
 lanes on the left, here, and of time steps on the right.
 
-`Fourier` is **folded** so that nothing is complex. L_i = exp(i a_i) and R_j = exp(i b_j); with ā the mean of
-the a_i, those of i and of I-1-i are ā + α_i and ā - α_i, so with β_j = ā + b_j
+`Fourier` is **folded** so that nothing is complex. With every angle taken from the middle of its component's,
+L_i = exp(i α_i), R_j = exp(i γ_j) and φ_ij = Re(exp(iM) L_i R_j), where M is the sum of the middles; the
+angles of i and I-1-i are opposite, as those of j and J-1-j. Let α_i and γ_j be those that are not negative.
+Then the four features of i, I-1-i, j and J-1-j are sums and differences of the four products
 
-.. math:: \phi_{ij} = \cos\alpha_i \cos\beta_j - \sin\alpha_i \sin\beta_j, \qquad
-          \phi_{I-1-i,j} = \cos\alpha_i \cos\beta_j + \sin\alpha_i \sin\beta_j.
+.. math:: \cos M \cos\alpha_i \cos\gamma_j, \quad \sin M \cos\alpha_i \sin\gamma_j, \quad
+          \sin M \sin\alpha_i \cos\gamma_j, \quad -\cos M \sin\alpha_i \sin\gamma_j,
 
-The two take as many real products as there are of them: with θ folded once a call (`fold`), the sums of the
-two rows of θ_ij in the place of the first and their differences in that of the second, a row of the first
-half is multiplied by cos α_i cos β_j, and one of the second by -sin α_i sin β_j. Sums over features are made
-folded, and folding once more makes them what they should be.
+so that there are as many real products as features. θ is folded once a call (`fold`): the sums of the rows
+of θ_ij for i and I-1-i in the place of the first and their differences in that of the second, which belong to
+cos α and sin α; and then the same with the columns. Sums over features are made folded, and folding once more
+makes them what they should be.
 """
 
 import math
@@ -63,14 +65,20 @@ def fold(rows, features):
     """Return rows of θ, shape (..., F), as compiled loops have them: folded, for `FoldedFourier`."""
     if not isinstance(features, FoldedFourier):
         return rows
-    n_left = parts_of(features.sizes)[0]
-    table = rows.reshape(*rows.shape[:-1], n_left, -1)
-    half = n_left // 2
-    first, second = table[..., :half, :], table[..., n_left - half :, :][..., ::-1, :]
-    folded = table.copy()
-    folded[..., :half, :] = first + second
-    folded[..., n_left - half :, :] = (first - second)[..., ::-1, :]
-    return folded.reshape(rows.shape)
+    table = rows.reshape(*rows.shape[:-1], *parts_of(features.sizes))
+    return _folded(_folded(table).swapaxes(-1, -2)).swapaxes(-1, -2).reshape(rows.shape)
+
+
+def _folded(table):
+    """Sums and differences of what is as far from the middle of the last axis, before it and behind."""
+    n = table.shape[-1]
+    before, middle, behind = (
+        table[..., : n // 2],
+        table[..., n // 2 : (n + 1) // 2],
+        table[..., (n + 1) // 2 :],
+    )
+    behind = behind[..., ::-1]
+    return np.concatenate([before + behind, middle, (before - behind)[..., ::-1]], axis=-1)
 
 
 def as_folded(features):
@@ -129,6 +137,12 @@ def _(features):
     return lambda features: fourier
 
 
+@inner
+def _folded_entry(theta, start, j, n_right):
+    own, other = packs.entry(theta, start + j), packs.entry(theta, start + n_right - 1 - j)
+    return own if 2 * j + 1 == n_right else (own + other if 2 * j + 1 < n_right else other - own)
+
+
 @compiled_only
 def _coefficient(features, theta, start, i, j, n_left, n_right):
     """Entry (i, j) of a row of θ that begins at `start`, folded."""
@@ -141,11 +155,11 @@ def _(features, theta, start, i, j, n_left, n_right):
 
     def folded(features, theta, start, i, j, n_left, n_right):
         mirrored = n_left - 1 - i
-        own, other = (
-            packs.entry(theta, start + i * n_right + j),
-            packs.entry(theta, start + mirrored * n_right + j),
-        )
-        return own if i == mirrored else (own + other if i < mirrored else other - own)
+        own = _folded_entry(theta, start + i * n_right, j, n_right)
+        if i == mirrored:
+            return own
+        other = _folded_entry(theta, start + mirrored * n_right, j, n_right)
+        return own + other if i < mirrored else other - own
 
     return folded if features.instance_class is Fourier else entry
 
@@ -190,36 +204,45 @@ def tabulate_both(features, left, right, spacing, offset, table, observation, mi
     """Write L and R into stacks."""
     tabulate(features, left, spacing, offset, table, observation, 0, middle)
     tabulate(features, right, spacing, offset, table, observation, middle, len(observation))
-    _centre(features, left, right, spacing, offset, observation, middle)
 
 
 @compiled_only
-def _centre(features, left, right, spacing, offset, observation, middle):
-    """Turn L to α and R to β, where they are complex."""
+def turn(features, left, right, n_left, n_right):
+    """Multiply R by exp(iM), if it is complex, so that features are real parts of products with L."""
 
 
-@compiled_form(_centre)
-def _(features, left, right, spacing, offset, observation, middle):
-    if not issubclass(features.instance_class, Fourier):
-        return lambda features, left, right, spacing, offset, observation, middle: None
-
-    def centre(features, left, right, spacing, offset, observation, middle):
-        turn = features.one(observation[0])
-        n_left = n_right = 1
-        for k in range(len(observation)):
-            if k < middle:
-                s = scaled_component(features, k, packs.item(observation, k))
-                turn = _times(turn, features.half_turns(k, s))
-                n_left *= features.size(k)
-            else:
-                n_right *= features.size(k)
-        back = turn[0], turn[1] * -1.0
-        for i in range(n_left):
-            packs.poke(left, i * spacing + offset, _times(packs.peek(left, i * spacing + offset), back))
+@compiled_form(turn)
+def _(features, left, right, n_left, n_right):
+    def turned(features, left, right, n_left, n_right):
+        middle = _times(packs.peek(left, n_left - 1), packs.peek(right, n_right - 1))
         for j in range(n_right):
-            packs.poke(right, j * spacing + offset, _times(packs.peek(right, j * spacing + offset), turn))
+            packs.poke(right, j, _times(packs.peek(right, j), middle))
 
-    return centre
+    return turned if issubclass(features.instance_class, Fourier) else _nothing_to_turn
+
+
+def _nothing_to_turn(features, left, right, n_left, n_right):
+    return None
+
+
+@compiled_only
+def turn_folded(features, left, right, n_left, n_right):
+    """Make of each complex R_j the factors of cos α and of sin α in folded products."""
+
+
+@compiled_form(turn_folded)
+def _(features, left, right, n_left, n_right):
+    def turned(features, left, right, n_left, n_right):
+        cosine, sine = _times(packs.peek(left, n_left - 1), packs.peek(right, n_right - 1))
+        half = (n_right + 1) // 2
+        for j in range(half):
+            x = packs.peek(right, j)[0]
+            packs.poke(right, j, (x * cosine, x * sine))
+        for j in range(half, n_right):
+            x = packs.peek(right, j)[1]
+            packs.poke(right, j, (x * sine, x * cosine * -1.0))
+
+    return turned if issubclass(features.instance_class, Fourier) else _nothing_to_turn
 
 
 @compiled_only
@@ -270,6 +293,7 @@ def _product_form(uniform, observation):
     left, right = packs.stack_of(one, n_left), packs.stack_of(one, n_right)
     table = packs.stack_of(one, largest)
     tabulate_both(features, left, right, 1, 0, table, observation, middle)
+    turn_folded(features, left, right, n_left, n_right)
     form = features, theta, row * n_left * n_right, n_left, n_right
     half = (n_left + 1) // 2 if is_fourier(features) else n_left
     result = packs.fill(0.0, observation[0])

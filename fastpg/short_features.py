@@ -53,31 +53,45 @@ def unfolded(rows, features, shape):
 
 @inner
 def _scaled(low, high, o):
-    s = (o - low) * (1.0 / (high - low))
-    return min(max(s, 0.0), 1.0)
+    """Return 2s - 1 of a component that is scaled by its bounds."""
+    return min(max((o - low) * (2.0 / (high - low)) - 1.0, -1.0), 1.0)
 
 
 @inner
 def _squashed(low, high, o):
-    return o / (abs(o) + 1.0) * 0.5 + 0.5
+    return o / (abs(o) + 1.0)
+
+
+# Polynomials in t² for sin(πt/4) / t and cos(πt/4), |t| <= 1: Chebyshev's, in error by less than 5e-17.
+_SINE = (
+    *(0.7853981633974483, -0.08074551218828054, 0.002490394570188844, -3.657620415891387e-05),
+    *(3.133616225433416e-07, -1.7571500746983935e-09, 6.877360573166326e-12),
+)
+_COSINE = (
+    *(1.0, -0.30842513753403783, 0.015854344243741547, -0.00032599188648354014),
+    *(3.590859179850238e-06, -2.4609507094028117e-08, 1.1365469207731353e-10),
+)
 
 
 @inner
-def _centred(features, s):
-    return (s * 2.0 - 1.0,)
+def _of_square(c, x, square):
+    """A polynomial of degree 6 in x, its two halves side by side."""
+    even = ((c[6] * square + c[4]) * square + c[2]) * square + c[0]
+    return ((c[5] * square + c[3]) * square + c[1]) * x + even
 
 
 @inner
-def _turned(features, s):
-    """Return exp(iπs) and exp(iπs/2): four numbers."""
-    sine, cosine = simd.sin_cos_near(0.5 * math.pi * (s - 0.5))  # of half the angle from the middle
-    half = (cosine - sine) * math.sqrt(0.5), (cosine + sine) * math.sqrt(0.5)
-    return -2.0 * sine * cosine, 1.0 - 2.0 * sine * sine, half[0], half[1]
+def _turned(features, t):
+    """Return exp(iπs), and exp(iπs/2) times √2: four numbers."""
+    x = t * t
+    square = x * x
+    sine, cosine = t * _of_square(_SINE, x, square), _of_square(_COSINE, x, square)
+    return -2.0 * sine * cosine, 1.0 - 2.0 * sine * sine, cosine - sine, cosine + sine
 
 
 @inner
-def _widths(features, s):
-    return s, -0.5 / (features.width * features.width), 1.0 if features.normalised else 0.0
+def _widths(features, t):
+    return t * 0.5 + 0.5, -0.5 / (features.width * features.width), 1.0 if features.normalised else 0.0
 
 
 @inner
@@ -102,6 +116,8 @@ class _Code:
 
     def times(self, x, y):
         """The product."""
+        if _is_one(x) or _is_one(y):
+            return y if _is_one(x) else x
         if len(x) == 1:
             return (self.fmul(x[0], y[0]),)
         re = self.fsub(self.fmul(x[0], y[0]), self.fmul(x[1], y[1]))
@@ -133,32 +149,25 @@ class _Code:
 
 def _powers(typing, kind, size):
     """1, x, x², ... of the centred component."""
-    base = vectors.callable_in_code(typing, _centred, kind, types.float64)
 
-    def generate(context, builder, features, s, centred):
+    def generate(context, builder, features, t):
         code = _Code(builder)
-        (x,) = vectors.elements(builder, base(context, builder, features, s), 1)
-        values = [_one((x,)), (x,)][:size]
+        values = [_one((t,)), (t,)][:size]
         while len(values) < size:
-            values.append(code.times(values[-1], (x,)))
+            values.append(code.times(values[-1], (t,)))
         return values
 
     return generate
 
 
 def _turns(typing, kind, size):
-    """1, z, z², ... for z = exp(iπs), or if `centred` times exp(-iπs (size - 1) / 2)."""
+    """1, z, z², ... for z = exp(iπs), times exp(-iπs (size - 1) / 2), and √2 if there is no middle one."""
     base = vectors.callable_in_code(typing, _turned, kind, types.float64)
 
-    def generate(context, builder, features, s, centred):
+    def generate(context, builder, features, t):
         code = _Code(builder)
-        re, im, half_re, half_im = vectors.elements(builder, base(context, builder, features, s), 4)
+        re, im, half_re, half_im = vectors.elements(builder, base(context, builder, features, t), 4)
         z = re, im
-        if not centred:
-            values = [_one(z), z][:size]
-            while len(values) < size:
-                values.append(code.times(values[-1], z))
-            return values
         upper = [_one(z)] if size % 2 else [(half_re, half_im)]  # the upper half; the lower one is conjugate
         while 2 * len(upper) < size:
             upper.append(code.times(upper[-1], z))
@@ -166,6 +175,11 @@ def _turns(typing, kind, size):
         return [*lower[::-1], *upper]
 
     return generate
+
+
+def _is_one(x):
+    """Whether it is known to be: LLVM has to multiply a number by 0, which may be NaN."""
+    return all(isinstance(part, ir.Constant) for part in x) and x[0].constant == 1.0
 
 
 def _one(like):
@@ -178,9 +192,9 @@ def _bumps(typing, kind, size):
     nearest = vectors.callable_in_code(typing, _nearest, types.float64)
     bump = vectors.callable_in_code(typing, _bump, *[types.float64] * 3)
 
-    def generate(context, builder, features, s, centred):
+    def generate(context, builder, features, t):
         code = _Code(builder)
-        s, factor, normalised = vectors.elements(builder, widths(context, builder, features, s), 3)
+        s, factor, normalised = vectors.elements(builder, widths(context, builder, features, t), 3)
         u = code.fmul(s, ir.Constant(s.type, size - 1.0))
         least = code.fmul(nearest(context, builder, u), normalised)
         distances = [code.fsub(u, ir.Constant(s.type, float(c))) for c in range(size)]
@@ -197,7 +211,10 @@ _FUNCTIONS = {maps.Polynomial: _powers, maps.FoldedFourier: _turns, maps.RadialB
 
 
 def _factors(typing, kind, shape, n):
-    """What generates from the map and the observation a list of L_i with the R_j that go with it: numbers."""
+    """What generates from the map and the observation numbers s, and a list of L_i, R_j for it, and which s.
+
+    That is s_n L_i R_j, with 1 for s, or cos M and sin M where they are folded.
+    """
     sizes = [len(functions) for functions in shape]
     columns = [_FUNCTIONS[kind.instance_class](typing, kind, size) for size in sizes]
     scales = [
@@ -215,19 +232,25 @@ def _factors(typing, kind, shape, n):
         low, high = (vectors.elements(builder, builder.extract_value(features, place), n) for place in places)
         functions = []
         for k, o in enumerate(vectors.elements(builder, observation, n)):
-            s = scales[k](context, builder, low[k], high[k], o)
-            functions.append(columns[k](context, builder, features, s, k < middle))
+            t = scales[k](context, builder, low[k], high[k], o)
+            functions.append(columns[k](context, builder, features, t))
         code, one = _Code(builder), _one(functions[0][0])
         left = code.outer(functions[:middle], one)
+        right = code.outer(functions[middle:], one)
         if len(one) == 1:
-            right = [x for (x,) in code.outer(functions[middle:], one)]
-            return [(x, right) for (x,) in left]
-        # Folded: from the mean angle of L, whose first one is as far below it as the last above.
-        turn, half = code.conjugate(left[0]), (len(left) + 1) // 2
-        first, *others = functions[middle:]
-        right = code.outer([[code.times(turn, x) for x in first], *others], one)
-        cosines, sines = ([x[part] for x in right] for part in (0, 1))
-        return [(x, cosines) for x, _ in left[:half]] + [(y, sines) for _, y in left[half:]]
+            return one, [(x, [y for (y,) in right], 0) for (x,) in left]
+        before, behind = (n_left + 1) // 2, (len(right) + 1) // 2
+        cosines = [x for x, _ in right[::-1][:behind]]
+        sines = [y for _, y in right[behind:]]
+        rows = [
+            (x, part, number) for x, _ in left[::-1][:before] for part, number in ((cosines, 0), (sines, 1))
+        ]
+        for _, y in left[before:]:
+            rows += [(y, cosines, 1), (builder.fneg(y), sines, 0)]
+        # Each √2 is a factor of the products and of those for M.
+        scale = ir.Constant(ir.DoubleType(), 0.5 ** sum(size % 2 == 0 for size in sizes))
+        middles = code.times(left[-1], right[-1])
+        return [code.fmul(part, scale) for part in middles], [row for row in rows if row[1]]
 
     return generate
 
@@ -238,15 +261,20 @@ def _(typing, theta, features, shape, observation, actions):
 
     def codegen(context, builder, signature, args):
         code = _Code(builder)
-        rows = factors(context, builder, args[1], args[3])
+        scales, rows = factors(context, builder, args[1], args[3])
         weights = vectors.elements(builder, args[0], len(theta))
         values = []
         for _ in range(len(actions) - 1):
-            parts = []
-            for x, right in rows:
+            parts = [[] for _ in scales]
+            for x, right, number in rows:
                 products = [code.fmul(y, weights.pop(0)) for y in right]
-                parts.append(code.fmul(x, code.total(products)))
-            values.append(code.total(parts))
+                parts[number].append(code.fmul(x, code.total(products)))
+            parts = [part or [context.get_constant(types.float64, 0.0)] for part in parts]
+            values.append(
+                code.total(
+                    [code.fmul(scale, code.total(part)) for scale, part in zip(scales, parts, strict=True)]
+                )
+            )
         return cgutils.pack_array(builder, [*values, context.get_constant(types.float64, 0.0)])
 
     return vectors.float_vector(len(actions))(theta, features, shape, observation, actions), codegen
@@ -259,11 +287,12 @@ def _(typing, errors, features, shape, observation):
 
     def codegen(context, builder, signature, args):
         code = _Code(builder)
-        rows = factors(context, builder, args[1], args[3])
+        scales, rows = factors(context, builder, args[1], args[3])
         values = []
         for error in vectors.elements(builder, args[0], len(errors)):
-            for x, right in rows:
-                weighted = code.fmul(error, x)
+            scaled = [code.fmul(error, scale) for scale in scales]
+            for x, right, number in rows:
+                weighted = code.fmul(scaled[number], x)
                 values += [code.fmul(weighted, y) for y in right]
         return cgutils.pack_array(builder, values)
 
@@ -277,13 +306,17 @@ def _(typing, rows, features, shape):
 
     def codegen(context, builder, signature, args):
         code, values = _Code(builder), vectors.elements(builder, args[0], len(rows))
+        pairs = []
         for start in range(0, len(rows) if folded else 0, n_left * n_right):
-            for i in range(n_left // 2):
-                for j in range(n_right):
-                    first = start + i * n_right + j
-                    second = start + (n_left - 1 - i) * n_right + j
-                    x, y = values[first], values[second]
-                    values[first], values[second] = code.fadd(x, y), code.fsub(x, y)
+            for i in range(n_left):
+                row = range(start + i * n_right, start + (i + 1) * n_right)
+                pairs += zip(row[: n_right // 2], row[::-1], strict=False)
+            for j in range(n_right):
+                column = range(start + j, start + n_left * n_right, n_right)
+                pairs += zip(column[: n_left // 2], column[::-1], strict=False)
+        for first, second in pairs:
+            x, y = values[first], values[second]
+            values[first], values[second] = code.fadd(x, y), code.fsub(x, y)
         return cgutils.pack_array(builder, values)
 
     return rows(rows, features, shape), codegen
