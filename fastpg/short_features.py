@@ -299,24 +299,41 @@ def _(typing, errors, features, shape, observation):
     return vectors.float_vector(len(errors) * n)(errors, features, shape, observation), codegen
 
 
+def _constant(kind, numbers):
+    return ir.Constant(ir.VectorType(kind, numbers.size), numbers.ravel().tolist())
+
+
+def _signs(n):
+    """With which sign what is mirrored has its own number added: 1 before the middle, -1 behind."""
+    return np.sign(n - 1.0 - 2.0 * np.arange(n))
+
+
 @lowered(unfolded)
 def _(typing, rows, features, shape):
     n_left, n_right = linear_forms.parts_of([len(functions) for functions in shape])
-    folded = features.instance_class is maps.FoldedFourier
+    folded, n = features.instance_class is maps.FoldedFourier, n_left * n_right
+    places = np.arange(n).reshape(n_left, n_right)
+    mirrors = [
+        (
+            _constant(ir.IntType(32), places[:, ::-1]),
+            _constant(ir.DoubleType(), _signs(n_right) + 0 * places),
+        ),
+        (
+            _constant(ir.IntType(32), places[::-1]),
+            _constant(ir.DoubleType(), _signs(n_left)[:, np.newaxis] + 0 * places),
+        ),
+    ]
 
     def codegen(context, builder, signature, args):
-        code, values = _Code(builder), vectors.elements(builder, args[0], len(rows))
-        pairs = []
-        for start in range(0, len(rows) if folded else 0, n_left * n_right):
-            for i in range(n_left):
-                row = range(start + i * n_right, start + (i + 1) * n_right)
-                pairs += zip(row[: n_right // 2], row[::-1], strict=False)
-            for j in range(n_right):
-                column = range(start + j, start + n_left * n_right, n_right)
-                pairs += zip(column[: n_left // 2], column[::-1], strict=False)
-        for first, second in pairs:
-            x, y = values[first], values[second]
-            values[first], values[second] = code.fadd(x, y), code.fsub(x, y)
+        values = vectors.elements(builder, args[0], len(rows))
+        for start in range(0, len(rows) if folded else 0, n):
+            pack = vectors.pack_elements(builder, values[start : start + n])
+            for mirror, signs in mirrors:
+                mirrored = builder.shuffle_vector(pack, pack, mirror)
+                pack = builder.fadd(
+                    mirrored, builder.fmul(pack, signs, flags=vectors.FLAGS), flags=vectors.FLAGS
+                )
+            values[start : start + n] = vectors.unpack_elements(builder, pack)
         return cgutils.pack_array(builder, values)
 
     return rows(rows, features, shape), codegen

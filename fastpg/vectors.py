@@ -233,10 +233,16 @@ def elements(builder, vector, length):
 
 def pack_elements(builder, values):
     """Generate one value of LLVM's vector type from numbers."""
-    pack = ir.Constant(ir.VectorType(ir.DoubleType(), len(values)), ir.Undefined)
+    pack = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
     for i, value in enumerate(values):
         pack = builder.insert_element(pack, value, ir.Constant(ir.IntType(32), i))
     return pack
+
+
+def unpack_elements(builder, pack):
+    """The numbers in a value of LLVM's vector type."""
+    places = [ir.Constant(ir.IntType(32), i) for i in range(pack.type.count)]
+    return [builder.extract_element(pack, place) for place in places]
 
 
 def add_in_place(builder, data, start, pack):
@@ -486,13 +492,11 @@ def _(typing, rows, length):
 
     def codegen(context, builder, signature, args):
         values = elements(builder, args[0], len(rows))
-        balance = []
-        for column in range(width):
-            total = context.get_constant(rows.dtype, 0.0)
-            for value in values[column::width]:
-                total = builder.fsub(total, value, flags=FLAGS)
-            balance.append(total)
-        return cgutils.pack_array(builder, values + balance)
+        total = pack_elements(builder, [context.get_constant(rows.dtype, 0.0)] * width)
+        for first in range(0, len(rows), width):
+            row = pack_elements(builder, values[first : first + width])
+            total = builder.fsub(total, row, flags=FLAGS)
+        return cgutils.pack_array(builder, values + unpack_elements(builder, total))
 
     return float_vector(len(length), rows)(rows, length), codegen
 
