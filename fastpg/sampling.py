@@ -1,5 +1,6 @@
 """Running trajectories from Python: chunks, blocks, threads, and the order of the sums."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ _MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for 
 _BLOCK_SECONDS = 0.2
 _MAX_BLOCK = 1024  # chunks, and bytes, so that their sums take little memory however short they are
 _MAX_TOTALS = 2**26
+_LINE = 8  # float64 in a cache line
+_LONG_ROW = 16 * _LINE
 _MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
@@ -79,7 +82,7 @@ def sample(
     block = _GOOD_CHUNKS if small else threads or numba.get_num_threads()
     while done < n_chunks:
         block = min(block, n_chunks - done)
-        totals = np.zeros((block, *shape))
+        totals = _new_totals(block, shape)
         n_steps = np.zeros(block, np.int64)
         arguments = (
             distinct(env),
@@ -104,9 +107,23 @@ def sample(
                     raise
         seconds = time.perf_counter() - started
         done += block
-        yield min(done * size, n_trajectories), totals, int(n_steps.sum())
+        sums = np.ascontiguousarray(totals[..., : shape[-1]])
+        yield min(done * size, n_trajectories), sums, int(n_steps.sum())
         largest = min(_MAX_BLOCK, max(_MIN_CHUNKS, _MAX_TOTALS // totals[0].nbytes))
         block = max(1, min(int(block * _BLOCK_SECONDS / max(seconds, 1e-6)), 8 * block, largest))
+
+
+def _new_totals(block, shape):
+    """Return zeros of the shape (block, *shape), with longer rows where those are long.
+
+    They begin at the boundary of a cache line, so that no vector of sums straddles two.
+    """
+    *outer, columns = shape
+    width = columns if columns < _LONG_ROW else -(-columns // _LINE) * _LINE
+    n = block * math.prod(outer) * width
+    memory = np.zeros(n + _LINE)
+    start = -(memory.ctypes.data // memory.itemsize) % _LINE
+    return memory[start : start + n].reshape(block, *outer, width)
 
 
 def _check_record(policy, horizon):
