@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable
 from functools import lru_cache
 from numbers import Real
 from typing import Any
@@ -177,10 +178,18 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def hint(given: Any, known: Iterable[str]) -> str:
+    """Return what may have been meant by a name that is not known, or all that are."""
+    import difflib  # which few programs need
+
+    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+
+
 def check_baseline(baseline: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless a baseline is one of those that an estimator has."""
     if baseline not in allowed:
-        raise ValueError(f"baseline={baseline!r}: must be one of {', '.join(map(repr, allowed))}")
+        raise ValueError(f"baseline={baseline!r}: there is no such baseline; {hint(baseline, allowed)}")
 
 
 def check_seed(seed: Any) -> int:

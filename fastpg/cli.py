@@ -46,6 +46,8 @@ try:
 
     from fastpg.outcomes import evaluate_run, keep, stop_early
     from fastpg.terminal import (
+        amount,
+        columns,
         compile_notice,
         console,
         interrupts,
@@ -307,9 +309,13 @@ def gradient(
             show_default="the uniform policy, θ = 0",
         ),
     ] = None,
+    estimator: Annotated[Estimator, typer.Option(help="Estimator.")] = Estimator.reinforce,
     baseline: Annotated[
-        Baseline, typer.Option(help="Baseline of REINFORCE; network is not one.")
+        Baseline, typer.Option(help="What is subtracted from the return; network is for neural policies.")
     ] = Baseline.none,
+    discount: Annotated[
+        float | None, typer.Option(help="Discount γ.", show_default="the estimator's")
+    ] = None,
     dtype: Dtype = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -333,10 +339,9 @@ def gradient(
                 environment = loaded.env
         policy = policy if dtype is None else with_dtype(policy, dtype.value)
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
-        estimator = fastpg.REINFORCE(baseline.value)
-        estimator.check(trajectories)
+        chosen = estimator_from(None, estimator, trajectories, baseline, discount, None)
         with compile_notice(), interrupts() as raise_lost_interrupt:
-            fastpg.policy_gradient(environment, policy, theta, estimator, n_trajectories=2, **options)
+            fastpg.policy_gradient(environment, policy, theta, chosen, n_trajectories=2, **options)
             raise_lost_interrupt()
         bar = Progress("estimating", BarColumn(), TimeRemainingColumn(), console=console, transient=True)
         with bar:
@@ -345,12 +350,13 @@ def gradient(
                 environment,
                 policy,
                 theta,
-                estimator,
+                chosen,
                 n_trajectories=trajectories,
                 progress=lambda done: bar.update(task, completed=done),
                 **options,
             )
     console.print(str(estimate), markup=False)
+    console.print(f"{amount(estimate.n_steps / estimate.seconds)} steps/s")
 
 
 @app.command()
@@ -367,15 +373,12 @@ def compare(
     with plain_errors():
         groups = grouped(runs)
         save(comparison(groups), out)
-    table = Table("runs", "seeds", "mean return", "environment steps", "seconds")
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
+    rows = [("seeds", "mean return", "environment steps", "seconds", "runs")]
     for group in groups:
         label, n, mean, half_width, steps, seconds = group.outcome()
         returns = f"{mean:.2f}" + ("" if np.isnan(half_width) else f" ± {half_width:.2f}")
-        table.add_row(escape(label), str(n), returns, f"{steps:,.0f}", f"{seconds:.2f}")
-    console.print(table)
+        rows.append((str(n), returns, f"{steps:,.0f}", f"{seconds:.2f}", label))
+    console.print(columns(rows), markup=False)
     console.print(
         "mean return of the last update ± 95 % interval over seeds (of one seed: ± 2 standard errors); "
         "steps and seconds of a run"

@@ -26,7 +26,6 @@ this step. Functions that the methods call live at module level under ``fastpg.i
 this works with every function of fastpg as it is; registration only gives it a name.
 """
 
-import difflib
 import importlib
 import inspect
 import math
@@ -39,6 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core.errors import NumbaError
 
+from fastpg.arguments import hint
 from fastpg.interop.registration import register_with_gymnasium
 from fastpg.random import seed_key, trajectory_rng
 
@@ -116,9 +116,7 @@ def make(id: str, **parameters: Any) -> Any:
         id = name
     id = latest_version(id)
     if id not in registry:
-        near = difflib.get_close_matches(str(id), registry, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(registry))}."
-        raise ValueError(f"id={id!r}: there is no such environment; {hint}")
+        raise ValueError(f"id={id!r}: there is no such environment; {hint(id, sorted(registry))}")
     spec = registry[id]
     cls = spec.environment_class()
     given = {**spec.parameters, **parameters}
@@ -233,9 +231,7 @@ def checked_parameter(cls: Any, name: str, value: Any) -> Any:
 
 def _check_name(cls, name, value, known):
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
-        raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint}")
+        raise TypeError(f"{name}={value!r}: {cls.__name__} has no such parameter; {hint(name, known)}")
 
 
 for _id, _entry_point, _horizon, _parameters in (

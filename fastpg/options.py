@@ -119,10 +119,6 @@ def estimator_from(known, kind, n_trajectories, baseline, discount, entropy):
         return known
     cls = fastpg.REINFORCE if known is None else type(known)
     cls = cls if kind is None else _ESTIMATORS[kind]
-    if "entropy" in given and "entropy" not in cls._fields:
-        raise ValueError(
-            f"--entropy: {cls.__name__} has none; gpomdp and reward-to-go have (see --estimator)"
-        )
     if known is None or type(known) is not cls:
         known = cls(baseline="mean" if n_trajectories > 1 or cls is not fastpg.REINFORCE else "none")
     estimator = known._replace(**given)

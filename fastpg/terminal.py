@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -116,6 +117,13 @@ def _import_matplotlib():
     with suppress(ImportError):
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of cells as lines, none of them broken: the last column is as long as it likes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    lines = ([*map(str.rjust, row[:-1], widths), row[-1]] for row in rows)
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def amount(n: float) -> str:

@@ -22,9 +22,9 @@ def arguments(env, policy, theta):
     [
         ("CartPole-v2", r"id='CartPole-v2': there is no such environment; did you mean .*CartPole-v1"),
         ("cartpole", r"id='cartpole': .*did you mean .*CartPole"),
-        ("Zaxxon", r"id='Zaxxon': .*known are .*CartPole-v0, CartPole-v1"),
-        ("", r"id='': .*known are .*CartPole-v1"),
-        (7, r"id=7: .*known are .*CartPole-v1"),
+        ("Zaxxon", r"id='Zaxxon': .*there are .*CartPole-v0, CartPole-v1"),
+        ("", r"id='': .*there are .*CartPole-v1"),
+        (7, r"id=7: .*there are .*CartPole-v1"),
     ],
 )
 def test_make_unknown_environment(id, message):
@@ -147,7 +147,7 @@ def test_a_baseline_needs_two_trajectories(arguments, baseline):
 
 @pytest.mark.parametrize("baseline", ["best", "", None, 0.0, "Mean"])
 def test_unknown_baseline(arguments, baseline):
-    with pytest.raises(ValueError, match=r"baseline=.*: must be one of 'none', 'mean', 'optimal'"):
+    with pytest.raises(ValueError, match="no such baseline; (there are none, mean|did you mean)"):
         policy_gradient(**arguments, estimator=REINFORCE(baseline=baseline))
 
 

@@ -284,7 +284,8 @@ def test_bitwise_the_same_for_any_number_of_threads(env, policy, theta, estimato
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        (GPOMDP(baseline="best"), ValueError, "baseline='best': must be one of 'none', 'mean', 'optimal'"),
+        (GPOMDP(baseline="best"), ValueError, "baseline='best': .*there are none, mean, optimal"),
+        (REINFORCE(baseline="maen"), ValueError, "baseline='maen': .*did you mean mean"),
         (GPOMDP(discount=1.5), ValueError, "discount=1.5: must be between 0 and 1"),
         (RewardToGo(discount="0.9"), TypeError, "discount='0.9': must be a number"),
         (RewardToGo(discount=float("nan")), ValueError, "discount=nan: must be between 0 and 1"),

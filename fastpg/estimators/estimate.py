@@ -85,10 +85,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """A table; the middle of a long one is left out."""
-        speed = float(f"{_ratio(self.n_steps, self.seconds):.3g}")
         lines = [
-            f"∇J(θ) from {self._trajectories()}, {self.n_steps:,} steps in {self.seconds:.3g} s "
-            f"({speed:,.0f} steps a second)",
+            f"∇J(θ) from {self._trajectories()}, {self.n_steps:,} steps in {self.seconds:.3g} s",
             f"mean return {self._mean_return()}, mean length {self.mean_length:.4g}",
             f"signal-to-noise ratio {self.signal_to_noise:.4g}",
         ]
