@@ -11,8 +11,8 @@ from numba import types
 
 from fastpg import packs
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered, outline
-from fastpg.lane_loop import widest_vectors
 from fastpg.lane_memory import VECTOR
+from fastpg.score_queue import MOMENTS, POWERS, Queued, is_queued, wait
 from fastpg.vectors import (
     FLAGS,
     accumulate,
@@ -28,46 +28,6 @@ from fastpg.vectors import (
     store,
     zeros_like,
 )
-
-
-class Queue(NamedTuple):
-    """Scores whose moments wait to be added up together: the sums are fetched and stored once for all."""
-
-    scores: np.ndarray  # (slots, P), of the policy's precision
-    slots: np.ndarray  # that wait, in order
-    places: np.ndarray  # of the sums of each
-    factors: np.ndarray
-    chosen: np.ndarray  # those that are being added
-    state: np.ndarray  # how many wait, what for (_MOMENTS or _POWERS), how many are chosen, and slots in use
-
-
-class Queued(NamedTuple):
-    """A score in a queue."""
-
-    queue: Queue
-    slot: int
-
-
-_MOMENTS, _POWERS = 0, 1
-
-
-@inner
-def new_queue(n_slots, like):
-    """Return a queue for scores like an array."""
-    numbers, zeros = np.zeros(n_slots), np.zeros(n_slots, np.int64)
-    scores = np.zeros((n_slots, len(like)), like.dtype)
-    return Queue(scores, zeros, zeros.copy(), numbers, zeros.copy(), np.zeros(4, np.int64))
-
-
-@inner
-def reserve(queue, count, most):
-    """Return the first of `count` slots, of the first `most`, that nobody waits in."""
-    first = queue.state[3]
-    if first + count > most:
-        flush(queue)
-        first = 0
-    queue.state[3] = first + count
-    return first
 
 
 class Sparse(NamedTuple):
@@ -141,10 +101,6 @@ def add_outer(sums, x, factor, offsets, start):
     move_out(sums, n * n, x)
     y = sums[n * n :] * (factor + offsets[start : start + n])
     sums[: n * n] += np.outer(y, y).reshape(-1)
-
-
-def flush(queue):
-    """Add up the moments that wait: in ordinary Python none do."""
 
 
 def move_out(array, start, x):
@@ -372,7 +328,7 @@ def _(sums, x, factor, offsets, start):
 def _(array, start, x):
     if isinstance(x, types.UniTuple):
         return lambda array, start, x: store(array, start, x)
-    if _is_queued(x):
+    if is_queued(x):
         return lambda array, start, x: _move_array_out(array, start, x.queue.scores[x.slot])
     if isinstance(x, types.Array):
         return lambda array, start, x: _move_array_out(array, start, x)
@@ -383,8 +339,8 @@ def _(array, start, x):
 def _(sums, x, weight):
     if isinstance(x, types.UniTuple):
         return _add_powers_of_vector
-    if _is_queued(x):
-        return lambda sums, x, weight: _wait(sums, x, weight, _POWERS)
+    if is_queued(x):
+        return lambda sums, x, weight: wait(sums, x, weight, POWERS)
     return _add_powers_of_array if isinstance(x, types.Array) else _add_powers_of_sparse
 
 
@@ -412,95 +368,8 @@ def _add_moments_of_array(sums, x, factor):
 def _(sums, x, factor):
     if isinstance(x, types.Array):
         return _add_moments_of_array
-    if _is_queued(x):
-        return lambda sums, x, factor: _wait(sums, x, factor, _MOMENTS)
+    if is_queued(x):
+        return lambda sums, x, factor: wait(sums, x, factor, MOMENTS)
     if getattr(x, "instance_class", None) is not Sparse:
         return _add_moments_of_vector
     return _add_moments_of_sections if len(x[Sparse._fields.index("like")]) else _add_moments_of_sparse
-
-
-def _is_queued(x):
-    return getattr(x, "instance_class", None) is Queued
-
-
-@inner
-def _wait(sums, x, factor, kind):
-    queue = x.queue
-    if queue.state[0] == len(queue.slots) or queue.state[1] != kind:
-        flush(queue)
-    count = queue.state[0]
-    queue.slots[count], queue.factors[count] = x.slot, factor
-    queue.places[count] = packs.number_of(packs.address_of(sums))
-    queue.state[0], queue.state[1] = count + 1, kind
-
-
-@inner
-def _add_chosen_at(queue, kind, place, n, i, like):
-    """Add the scores `chosen` to the sums of one component, or of a pack of them.
-
-    What these few come to is added up in registers, in the precision of the scores, and then to the sums.
-    """
-    numbers, chosen, factors = packs.address_of(queue.scores), queue.chosen, queue.factors
-    s0 = s1 = s2 = s3 = s4 = like
-    if kind == _POWERS:
-        for c in range(queue.state[2]):
-            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like) * packs.fill(
-                factors[chosen[c]], like
-            )
-            s0 = s0 + x
-            s1 = s1 + x * x
-    else:
-        for c in range(queue.state[2]):
-            x = packs.load_pack(numbers, queue.slots[chosen[c]] * n + i, like)
-            factor = packs.fill(factors[chosen[c]], like)
-            square, scaled = x * x, x * factor
-            s0 = s0 + x
-            s1 = s1 + scaled
-            s2 = s2 + square
-            s3 = s3 + square * factor
-            s4 = s4 + scaled * scaled
-        packs.add_to(place, 2 * n + i, packs.widened(s2))
-        packs.add_to(place, 3 * n + i, packs.widened(s3))
-        packs.add_to(place, 4 * n + i, packs.widened(s4))
-    packs.add_to(place, i, packs.widened(s0))
-    packs.add_to(place, n + i, packs.widened(s1))
-
-
-@inner
-def _add_chosen(queue, kind, place, start, like):
-    """Do so for all components from `start` on, as long as they fill a pack; return where the rest begins."""
-    n, width = queue.scores.shape[1], packs.width_of(like)
-    end = start + (n - start) // width * width
-    for i in range(start, end, width):
-        _add_chosen_at(queue, kind, place, n, i, like)
-    return end
-
-
-@outline
-def _flush(queue):
-    """For each of the sums that are waited for, those that wait for it, in their order."""
-    widest_vectors()
-    state, numbers = queue.state, packs.address_of(queue.scores)
-    for first in range(state[0]):
-        number = queue.places[first]
-        state[2] = 0
-        for k in range(first, state[0]):
-            if queue.places[k] == number and number != 0:
-                queue.chosen[state[2]] = k
-                state[2] += 1
-                queue.places[k] = 0
-        if state[2] > 0:
-            place = packs.address_from(number)
-            rest = _add_chosen(queue, state[1], place, 0, packs.wide_pack_like(numbers))
-            rest = _add_chosen(queue, state[1], place, rest, packs.pack_like(numbers))
-            _add_chosen(queue, state[1], place, rest, packs.number_like(numbers))
-    state[0] = 0
-
-
-@compiled_form(flush)
-def _(queue):
-    def flush(queue):
-        if queue.state[0] > 0:
-            _flush(queue)
-
-    return flush

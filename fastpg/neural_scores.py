@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastpg import moments, vectors
+from fastpg import score_queue, vectors
 from fastpg.dispatch import compiled_form, inner
 from fastpg.lane_memory import MAX_LANES, last_bit, raised, take
 from fastpg.neural_baselines import appraise, baseline_of, new_appraisal, note_row, valued
@@ -31,7 +31,7 @@ class ScoreMemory(NamedTuple):
     d_outputs: np.ndarray  # (rows, outputs), weighted factors
     work: Any  # the network's
     part: np.ndarray  # (P,), what a block adds to a score
-    queue: moments.Queue
+    queue: score_queue.Queue
     slots: np.ndarray  # of each lane whose score is made, or -1
     lanes: np.ndarray  # of each slot
     firsts: np.ndarray  # rows
@@ -47,7 +47,7 @@ def score_memory(policy, theta, accumulator, observation, horizon):
         np.zeros((rows, len(policy.row())), theta.dtype),
         policy.workspace(rows, theta),
         np.zeros(len(theta), theta.dtype),
-        moments.new_queue(SLOTS + 1, theta),
+        score_queue.new_queue(SLOTS + 1, theta),
         np.full(MAX_LANES, -1),
         np.zeros(SLOTS, np.int64),
         np.zeros(SLOTS, np.int64),
@@ -188,7 +188,7 @@ def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, o
         size, row = trajectory.time, firsts[slot]
         _weigh(policy, accumulator, trajectory, record, first, size, outputs, values, row, later, observation)
     policy.network.propagate(theta, work, d_outputs[:n_rows])
-    place = moments.reserve(queue, count, SLOTS)
+    place = score_queue.reserve(queue, count, SLOTS)
     for slot in range(count):
         stop = firsts[slot + 1] if slot + 1 < count else n_rows
         score = queue.scores[place + slot]
@@ -203,8 +203,8 @@ def gathered_score(policy, theta, accumulator, trajectory, record, lane, horizon
     slot = slots[lane]
     if slot < 0:
         slot = SLOTS
-        moments.flush(queue)  # where the last one of these may wait
+        score_queue.flush(queue)  # where the last one of these may wait
         score = queue.scores[slot]
         score_alone(policy, theta, accumulator, trajectory, record, lane, horizon, observation, score)
     slots[lane] = -1
-    return moments.Queued(queue, slot)
+    return score_queue.Queued(queue, slot)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from fastpg import moments, vectors, visits
+from fastpg import moments, score_queue, vectors, visits
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
 from fastpg.lane_memory import lane_count
 from fastpg.scores import as_long_as, is_neural, is_paired, is_recorded, is_scored, is_weighted, whole_score
@@ -134,7 +134,7 @@ def prepare_scores(policy, theta, accumulator, memory, n_lanes, like, record, ho
 def settle_scores(policy, record):
     """Add up the moments that still wait for it when all trajectories are finished."""
     if record is not None and is_neural(policy):
-        moments.flush(record[3].queue)
+        score_queue.flush(record[3].queue)
 
 
 @compiled_form(prepare_scores)
@@ -156,7 +156,7 @@ def _(policy, theta, accumulator, memory, n_lanes, like, record, horizon, observ
 def _(policy, record):
     if isinstance(record, types.NoneType) or not is_neural(policy.instance_class):
         return lambda policy, record: None
-    return lambda policy, record: moments.flush(record[3].queue)
+    return lambda policy, record: score_queue.flush(record[3].queue)
 
 
 @inner
