@@ -31,7 +31,7 @@ from fastpg.lane_memory import (
     zero,
 )
 from fastpg.neural_lanes import behavior_of, in_lane, new_sight, outputs_of, rows_at, rows_like
-from fastpg.parallel import in_parallel, pack, unpack
+from fastpg.parallel import borrowed, in_parallel, keep, pack, unpack
 from fastpg.precision import as_precise_as, lane_parameters, widened
 from fastpg.random import Rng, next_step, policy_rng, rng_for, seed_key, trajectory_rng
 from fastpg.records import (
@@ -237,10 +237,13 @@ def simulate(parcel, chunk):
     stop = end if end < start + size else start + size
     totals = all_totals[chunk]
     like = begin(env, policy, theta, accumulator, key, base, start)
-    memory = allocate(like)
     observation = as_observation(env.observe(like.state))
-    record = new_record(policy, theta, accumulator, like, observation, horizon)
-    sight = new_sight(policy, theta, behavior_of(accumulator), observation, lane_count(like))
+    owners = (
+        allocate(like),
+        new_record(policy, theta, accumulator, like, observation, horizon),
+        new_sight(policy, theta, behavior_of(accumulator), observation, lane_count(like)),
+    )
+    memory, record, sight = borrowed(owners)
     n_lanes = lane_count(like) if lane_count(like) < stop - start else stop - start
     following = start + n_lanes
     n_steps = 0
@@ -279,6 +282,7 @@ def simulate(parcel, chunk):
             if following == stop:
                 _fill_last_vector(memory, n_lanes, like)
     settle_scores(policy, record)
+    keep(owners)
     all_steps[chunk] = n_steps
 
 
