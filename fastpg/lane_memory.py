@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 
 from fastpg import vectors
-from fastpg.dispatch import lowered
+from fastpg.dispatch import compiled_form, lowered
 from fastpg.lane_arrays import (
     array_types,
     check_array_type,
@@ -67,6 +67,23 @@ def words_for(n_rows, lanes, n_slot_words=0):
     """Return the size of a memory in float64, in whole cache lines; a lane has slots of so many words."""
     words = n_rows * lanes + lanes // 8 + n_slot_words * (lanes + 1)
     return -(-words // VECTOR) * VECTOR
+
+
+def lines_for(rows, n, like):
+    """Return memory for rows of n numbers like an array's, or some more: each begins with a cache line.
+
+    A vector of AVX-512 is as long as a line: where it lies across two, it is fetched and written as two.
+    """
+    at_once = _LINE // like.itemsize
+    stride = (n + at_once - 1) // at_once * at_once
+    room = np.empty(rows * stride + at_once, like.dtype)
+    first = (-room.ctypes.data % _LINE) // like.itemsize
+    return room[first : first + rows * stride].reshape((rows, stride))
+
+
+def on_lines(n, like):
+    """Return memory for n numbers like an array's, which begins with a cache line."""
+    return lines_for(1, n, like)[0][:n]
 
 
 def take(memory, lane, like):
@@ -162,6 +179,16 @@ def _row_type(leaf):
     if isinstance(leaf, Single):
         return ir.FloatType()
     return ir.DoubleType() if isinstance(leaf, types.Float) else ir.IntType(64)
+
+
+@compiled_form(lines_for)
+def _(rows, n, like):
+    return lines_for
+
+
+@compiled_form(on_lines)
+def _(n, like):
+    return on_lines
 
 
 @lowered(allocate)

@@ -235,13 +235,16 @@ TANH_BOUND = np.float32(9.02)
 
 @exact
 def tanh_fraction(y):
-    """Return tanh(y) of a float32, or a pack of them, for |y| <= `TANH_BOUND`; it may round beyond 1."""
+    """Return numerator and denominator of tanh(y) of a float32, or a pack of them, for |y| <= `TANH_BOUND`.
+
+    Their quotient may round beyond 1.
+    """
     z = y * y
     p = fma_float32(fma_float32(fma_float32(_P5, z, _P4), z, _P3), z, _P2)
     p = fma_float32(fma_float32(p, z, _P1), z, _P0)
     q = fma_float32(fma_float32(_Q4, z, _Q3), z, _Q2)
     q = fma_float32(fma_float32(q, z, _Q1), z, _Q0)
-    return y * p / q
+    return y * p, q
 
 
 @exact
@@ -254,7 +257,8 @@ def tanh_float32(x):
     x = np.float32(x)
     y = -TANH_BOUND if x < -TANH_BOUND else x
     y = TANH_BOUND if y > TANH_BOUND else y
-    value = tanh_fraction(y)
+    numerator, denominator = tanh_fraction(y)
+    value = numerator / denominator
     value = _P0 if value > _P0 else value
     return -_P0 if value < -_P0 else value
 

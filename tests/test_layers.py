@@ -1,4 +1,4 @@
-"""What is done to whole layers: tanh of wide packs, and products with transposed weights."""
+"""What is done to whole layers: tanh of wide packs, and products of matrices."""
 
 import numba
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from fastpg.dispatch import kernel
 from fastpg.networks.activations import TANH, activate
-from fastpg.networks.products import times_transposed
+from fastpg.networks.products import times, times_transposed
 
 COMPILED = not numba.config.DISABLE_JIT
 
@@ -55,3 +55,29 @@ def test_products_with_transposed_weights(dtype, shape, rows):
         multiply(x, weight, z, room)
         np.testing.assert_array_equal(z, x @ weight.T)
         assert not COMPILED or rows < 16 or shape[0] < 16 or room.size < weight.size or room.any()
+
+
+@kernel
+def multiply_rows(a, b, z):
+    times(a, b, z)
+
+
+@kernel
+def multiply_columns(a, b, z):
+    times(a.T, b, z)
+
+
+# Rows and columns of all tiles, and of BLAS; and sums longer than are added up at once.
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [2, 8, 16, 33, 64, 100, 200])
+@pytest.mark.parametrize("rows", [1, 5, 6, 13, 64])
+@pytest.mark.parametrize("depth", [1, 4, 64, 150])
+def test_products(dtype, rows, columns, depth):
+    """Numbers so small that every product and sum of them is exact; nothing behind z is written."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-8, 9, size).astype(dtype) for size in ((rows, depth), (depth, columns)))
+    for multiplied, left in ((multiply_rows, a), (multiply_columns, np.ascontiguousarray(a.T))):
+        z = np.full((rows + 1, columns), 0.5, dtype)
+        multiplied(left, b, z[:rows])
+        np.testing.assert_array_equal(z[:rows], a @ b)
+        assert (z[rows] == 0.5).all()

@@ -49,9 +49,9 @@ def add_columns(total, d, first, last):
 
 @inner
 def _tanh_of_pack(x):
-    """`tanh_float32` of a wide pack: divisions of several vectors are under way at once."""
-    value = tanh_fraction(packs.at_most(packs.magnitude(x), TANH_BOUND))
-    return packs.with_sign(packs.at_most(value, np.float32(1.0)), x)
+    """`tanh_float32` of a pack, but for how it divides: below 5.5 ULP, too."""
+    numerator, denominator = tanh_fraction(packs.at_most(packs.magnitude(x), TANH_BOUND))
+    return packs.with_sign(packs.at_most(packs.quotient(numerator, denominator), np.float32(1.0)), x)
 
 
 def _tanh_of_sums(z, bias):

@@ -28,6 +28,7 @@ import numpy as np
 
 from fastpg.arguments import check_dtype, check_integer
 from fastpg.dispatch import apart
+from fastpg.lane_memory import on_lines
 from fastpg.networks.activations import (
     ACTIVATIONS,
     IDENTITY,
@@ -37,7 +38,7 @@ from fastpg.networks.activations import (
     converted,
     through_activation,
 )
-from fastpg.networks.products import times_transposed
+from fastpg.networks.products import times, times_transposed
 
 
 def check_hidden(hidden: Any) -> tuple[int, ...]:
@@ -146,8 +147,8 @@ class MLP(NamedTuple):
         for k in range(1, len(self.sizes)):
             total += self.sizes[k]
             widest = max(widest, self.sizes[k])
-        layers, derivatives = np.empty(batch * total, theta.dtype), np.empty(batch * total, theta.dtype)
-        return layers, derivatives, np.empty(2 * batch * widest, theta.dtype)
+        layers, derivatives = on_lines(batch * total, theta), on_lines(batch * total, theta)
+        return layers, derivatives, on_lines(2 * batch * widest, theta)
 
     @apart
     def forward(self, theta, x, work):
@@ -186,7 +187,7 @@ class MLP(NamedTuple):
             weight = theta[at : at + n * m].reshape((m, n))
             place -= batch * n
             below = derivatives[place : place + batch * n].reshape((batch, n))
-            np.dot(above, weight, below)
+            times(above, weight, below)
             h = layers[place : place + batch * n].reshape((batch, n))
             through_activation(below, h, self.activation)
             above = below
@@ -205,7 +206,7 @@ class MLP(NamedTuple):
             if k == len(self.sizes) - 1:
                 d = d_outputs
             weight = gradient[at : at + n * m].reshape((m, n))
-            np.dot(d[first:last].T, below[first:last], weight)
+            times(d[first:last].T, below[first:last], weight)
             add_columns(gradient[at + n * m : at + n * m + m], d, first, last)
             below = layers[place : place + batch * m].reshape((batch, m))
             place += batch * m
