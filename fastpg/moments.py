@@ -12,7 +12,7 @@ from numba import types
 from fastpg import packs
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered, outline
 from fastpg.lane_memory import VECTOR
-from fastpg.score_queue import MOMENTS, POWERS, Queued, is_queued, wait
+from fastpg.score_queue import MOMENTS, POWERS, Queued, is_queued, score_in, wait
 from fastpg.vectors import (
     FLAGS,
     accumulate,
@@ -120,7 +120,7 @@ def _values(x):
     if isinstance(x, Pair):
         return np.asarray(x.partner)
     if isinstance(x, Queued):
-        return x.queue.scores[x.slot]
+        return score_in(x.queue, x.slot)
     return x.values if isinstance(x, Sparse) else np.asarray(x)
 
 
@@ -129,7 +129,7 @@ def _(x):
     if getattr(x, "instance_class", None) is Sparse:
         return lambda x: len(x.values)
     if getattr(x, "instance_class", None) is Queued:
-        return lambda x: x.queue.scores.shape[1]
+        return lambda x: x.queue.size
     if getattr(x, "instance_class", None) is Pair:
         return lambda x: len(x.partner)
     return lambda x: len(x)
@@ -329,7 +329,7 @@ def _(array, start, x):
     if isinstance(x, types.UniTuple):
         return lambda array, start, x: store(array, start, x)
     if is_queued(x):
-        return lambda array, start, x: _move_array_out(array, start, x.queue.scores[x.slot])
+        return lambda array, start, x: _move_array_out(array, start, score_in(x.queue, x.slot))
     if isinstance(x, types.Array):
         return lambda array, start, x: _move_array_out(array, start, x)
     return _move_sparse_out

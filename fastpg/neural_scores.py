@@ -191,7 +191,7 @@ def gather(policy, theta, accumulator, memory, n_lanes, like, record, horizon, o
     place = score_queue.reserve(queue, count, SLOTS)
     for slot in range(count):
         stop = firsts[slot + 1] if slot + 1 < count else n_rows
-        score = queue.scores[place + slot]
+        score = score_queue.score_in(queue, place + slot)
         policy.network.collect(x[:n_rows], work, d_outputs[:n_rows], firsts[slot], stop, score)
         slots[lanes[slot]] = place + slot
 
@@ -204,7 +204,7 @@ def gathered_score(policy, theta, accumulator, trajectory, record, lane, horizon
     if slot < 0:
         slot = SLOTS
         score_queue.flush(queue)  # where the last one of these may wait
-        score = queue.scores[slot]
+        score = score_queue.score_in(queue, slot)
         score_alone(policy, theta, accumulator, trajectory, record, lane, horizon, observation, score)
     slots[lane] = -1
     return score_queue.Queued(queue, slot)
