@@ -34,6 +34,7 @@ from fastpg.blas import single_threaded_blas
 from fastpg.dispatch import kernel
 from fastpg.lane_memory import MAX_LANES
 from fastpg.networks.activations import activate, through_activation
+from fastpg.networks.products import times, times_transposed
 from fastpg.neural_scores import ROWS
 from fastpg.throughput import gradient_timer
 
@@ -71,13 +72,13 @@ for line in sys.stdin:
 
 
 @kernel
-def forward_products(network, theta, layers, n):
+def forward_products(network, theta, layers, room, n):
     """Multiply as `forward` does, n times; `layers` are matrices of the sizes of all layers."""
     for _ in range(n):
         at = 0
         for k in range(1, len(network.sizes)):
             a, b = network.sizes[k - 1], network.sizes[k]
-            np.dot(layers[k - 1], theta[at : at + a * b].reshape((b, a)).T, layers[k])
+            times_transposed(layers[k - 1], theta[at : at + a * b].reshape((b, a)), layers[k], room)
             at += (a + 1) * b
 
 
@@ -91,9 +92,9 @@ def backward_products(network, theta, layers, length, gradient, n):
             at -= (a + 1) * b
             for first in range(0, len(layers[0]), length):
                 rows = slice(first, first + length)
-                np.dot(layers[k][rows].T, layers[k - 1][rows], gradient[at : at + a * b].reshape((b, a)))
+                times(layers[k][rows].T, layers[k - 1][rows], gradient[at : at + a * b].reshape((b, a)))
             if k > 1:
-                np.dot(layers[k], theta[at : at + a * b].reshape((b, a)), layers[k - 1])
+                times(layers[k], theta[at : at + a * b].reshape((b, a)), layers[k - 1])
 
 
 @kernel
@@ -136,9 +137,9 @@ def parts(theta: np.ndarray, length: int) -> dict[str, float]:
         return tuple(rng.normal(size=(n, size)).astype(np.float32) for size in network.sizes)
 
     acting, scoring = layers(MAX_LANES), layers(rows)
-    gradient = np.empty_like(theta)
-    forward = seconds_of(forward_products, network, theta, acting) / MAX_LANES
-    forward += seconds_of(forward_products, network, theta, scoring) / rows
+    gradient, room = np.empty_like(theta), np.empty_like(theta)
+    forward = seconds_of(forward_products, network, theta, acting, room) / MAX_LANES
+    forward += seconds_of(forward_products, network, theta, scoring, room) / rows
     backward = seconds_of(backward_products, network, theta, scoring, length, gradient) / rows
     bias = np.zeros(network.sizes[1], np.float32)
     hidden = len(network.sizes) - 2
