@@ -40,10 +40,19 @@ def oracle(policy, theta, baseline):
 
 @pytest.mark.parametrize("baseline", ["none", "mean"])
 @pytest.mark.parametrize(
-    "features", [Fourier(1), Fourier((3, 3, 1, 1)), Fourier((4, 4, 4, 3)), TileCoding(4, 2)], ids=repr
+    "features",
+    [
+        Fourier(0),
+        Fourier(1),
+        Fourier((0, 0, 0, 4)),
+        Fourier((3, 3, 1, 1)),
+        Fourier((4, 4, 4, 3)),
+        TileCoding(4, 2),
+    ],
+    ids=repr,
 )
 def test_gradient_is_the_oracle_s(env, features, baseline):
-    """P = 32, 128, 1000, and a sparse one of 648; bit for bit the same on one thread and on two."""
+    """P = 2, 32, 10, 128, 1000, and a sparse one of 648; bit for bit the same on one thread and on two."""
     policy = SoftmaxLinear.for_env(env, features=features)
     theta = np.random.default_rng(6).normal(0.0, 0.3, policy.n_parameters)
     settings = {"n_trajectories": N, "seed": 4, "horizon": HORIZON}
