@@ -24,7 +24,6 @@ import platformdirs
 from numba.core import serialize
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
-from numba.np import linalg
 
 from fastpg.bindings import is_found_by_name
 from fastpg.fingerprint import UncacheableError, fingerprint, named_tuple_classes
@@ -131,6 +130,8 @@ def _import_arrays():
     That takes a fifth of the time of a first gradient. Numba imports it to see whether there is a BLAS; there
     is, and `fastpg.blas` loads it for those who need it.
     """
+    from numba.np import linalg  # slow to import, and a kernel needs it, `import fastpg` does not
+
     found = linalg.ensure_blas
     linalg.ensure_blas = lambda: None
     try:
