@@ -95,11 +95,11 @@ def add_outer(sums, x, factor, offsets, start):
     n = length(x)
     if isinstance(x, Pair):
         move_out(sums, n * n, x.term)
-        y = sums[n * n :] * factor + x.partner * offsets[start : start + n]
+        y = sums[n * n : n * n + n] * factor + x.partner * offsets[start : start + n]
         sums[: n * n] += np.outer(y, y).reshape(-1)
         return
     move_out(sums, n * n, x)
-    y = sums[n * n :] * (factor + offsets[start : start + n])
+    y = sums[n * n : n * n + n] * (factor + offsets[start : start + n])
     sums[: n * n] += np.outer(y, y).reshape(-1)
 
 

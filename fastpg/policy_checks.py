@@ -226,10 +226,17 @@ def _played_observations(policy, env, theta, n, seed):
             seen.append(observation)
             rng = next_step(rng)
             action = policy.sample(theta, observation, policy_rng(rng))
+            _check_inside(action, env.action_space)
             action = tuple(np.asarray(action).tolist()) if np.ndim(action) else int(action)
             state, _, ended = env.step(state, action, rng)
             time += 1
     return seen[::3][:n]
+
+
+def _check_inside(action, space):
+    """Raise ValueError if a discrete action is not there: compiled code would not look."""
+    if hasattr(space, "n") and np.ndim(action) == 0 and not 0 <= action - space.start < space.n:
+        raise ValueError(f"sample returns {action!r}, where the action_space is {space}")
 
 
 def _as_policies_see(observation):
@@ -255,10 +262,12 @@ def _check_samples(policy, env, points, report):
             report.errors.append(f"sample returns {action!r} and {actions[0]!r}: the length must not vary")
         if not np.array_equal(policy.sample(theta, observation, rng), action):
             report.errors.append("sample gives another action with the same random numbers: it is not pure")
-        score = np.asarray(policy.score(theta, observation, actions[-1]))
+        returned = policy.score(theta, observation, actions[-1])
+        score = np.asarray(returned)
         if score.shape != (policy.n_parameters,) or not np.isfinite(score).all():
             report.errors.append(
-                f"score returns {score!r}, must be {policy.n_parameters} finite numbers (n_parameters)"
+                f"score returns {returned!r}, must be a tuple of {policy.n_parameters} (n_parameters) finite "
+                "numbers"
             )
         value = log_prob_of(policy, theta, observation, actions[-1])
         if np.shape(value) != () or not math.isfinite(value):

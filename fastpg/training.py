@@ -22,7 +22,7 @@ from fastpg.arguments import (
     check_theta,
     check_threads,
 )
-from fastpg.defaults import Settings, settings_for
+from fastpg.defaults import ALGORITHMS, Settings, settings_for
 from fastpg.estimators.estimate import Estimate
 from fastpg.estimators.gradient import policy_gradient
 from fastpg.estimators.reinforce import REINFORCE
@@ -113,8 +113,8 @@ def train(
         As for `fastpg.policy_gradient`.
     resume : Run, optional
         Go on with this run. Its settings must be as they were: what is not given is taken from it, but for
-        `seed`; `optimizer` may be another of the same class (its state goes on), and `theta` must not be
-        given.
+        `seed`; of an algorithm its name will do. `optimizer` may be another of the same class (its state goes
+        on), and `theta` must not be given.
     progress : callable, optional
         Called after each update with its number and its `Estimate`, or for an algorithm its `Improvement`;
         both have `n_steps`, `seconds`, `mean_return` and `return_standard_error`.
@@ -143,6 +143,8 @@ def train(
         horizon = resume.horizon if horizon is None else horizon
         if is_algorithm(resume.estimator):
             algorithm = resume.estimator if algorithm is None else algorithm
+            if isinstance(algorithm, str):  # of a run that is resumed, the settings are its own
+                algorithm = _of_that_name(algorithm, resume.estimator)
         elif algorithm is not None:
             raise ValueError(f"algorithm={algorithm!r}: the run to resume has {resume.estimator!r}")
         elif n_trajectories is None:
@@ -155,7 +157,7 @@ def train(
         policy = known.policy if policy is None else policy
         algorithm = known.algorithm if known.algorithm is not None else algorithm
         estimator = known.estimator if estimator is None else estimator
-        n_updates = known.n_updates
+        n_updates = known.n_updates if known.n_updates is not None else n_updates
         n_trajectories = known.n_trajectories if n_trajectories is None else n_trajectories
         optimizer = known.optimizer if optimizer is None else optimizer
         horizon = known.horizon if horizon is None else horizon
@@ -284,6 +286,13 @@ class _GradientSteps:
             "learning_rate": _learning_rate(run.optimizer, update),
         }
         return theta, state, estimate, columns
+
+
+def _of_that_name(name, algorithm):
+    """Return the algorithm of the run to resume, if that is its name."""
+    if not isinstance(algorithm, ALGORITHMS.get(name, ())):
+        raise ValueError(f"algorithm={name!r}: the run to resume has {algorithm!r}")
+    return algorithm
 
 
 def _refuse_with(algorithm, given):

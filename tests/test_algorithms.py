@@ -356,5 +356,18 @@ def test_an_algorithm_cannot_go_on_with_another_run(cartpole):
         trained(*cartpole, algorithm=PPO._replace(clip=0.1), resume=run)
 
 
+def test_a_run_goes_on_with_its_algorithm_by_name(cartpole):
+    run = trained(*cartpole, n_updates=1)
+    whole = trained(*cartpole, n_updates=2)
+    same(whole, fastpg.train(cartpole[0], algorithm="ppo", n_updates=1, seed=3, resume=run))
+    with pytest.raises(ValueError, match="algorithm='a2c': the run to resume has PPO"):
+        fastpg.train(cartpole[0], algorithm="a2c", n_updates=1, resume=run)
+
+
+def test_an_algorithm_without_a_policy_makes_as_many_updates_as_are_asked_for(cartpole):
+    run = fastpg.train(cartpole[0], algorithm=PPO, n_updates=2)
+    assert len(run.history) == 2 and isinstance(run.policy, fastpg.SoftmaxMLP)
+
+
 def test_what_is_kept_of_an_update():
     assert set(Statistics._fields) <= set(fastpg.runs.HISTORY.names)

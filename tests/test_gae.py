@@ -85,5 +85,7 @@ def test_what_is_refused(recorded):
         fastpg.gae(*(array[:, 0] for array in recorded))
     with pytest.raises(ValueError, match=r"trace_decay=1\.5"):
         fastpg.gae(*recorded, 0.9, 1.5)
+    with pytest.raises(TypeError, match="values=None.*critic="):
+        fastpg.gae(recorded[0], None, None, *recorded[3:])
     with pytest.raises(ValueError, match="discount=-1"):
         fastpg.gae(*recorded, -1)

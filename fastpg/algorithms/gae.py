@@ -73,6 +73,12 @@ def gae(
         If an argument is not allowed.
     """
     numbers = {"rewards": rewards, "values": values, "next_values": next_values}
+    for name, array in numbers.items():
+        if array is None:
+            raise TypeError(
+                f"{name}=None: must be an array (T, N); `fastpg.rollout` has them with critic= and "
+                "value_parameters="
+            )
     arrays = {name: np.asarray(array) for name, array in numbers.items()}
     dtype = np.result_type(np.float32, *arrays.values())
     arrays |= {"terminated": np.asarray(terminated, bool), "truncated": np.asarray(truncated, bool)}
