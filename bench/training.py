@@ -152,20 +152,24 @@ def threshold_of(env: Any) -> float | None:
     return gymnasium.spec(gymnasium_id).reward_threshold if gymnasium_id in gymnasium.registry else None
 
 
-def measured(id: str, n_seeds: int, algorithm: str | None, before: Result | None) -> Iterator[Result]:
+def measured(
+    id: str, n_seeds: int, algorithm: str | None, n_updates: int | None, before: Result | None
+) -> Iterator[Result]:
     """Train and evaluate in an environment; yield what is known after each seed.
 
     The seeds of `before` are not measured again if they are of the same settings.
     """
     env = fastpg.make(id)
-    settings = settings_for(env, algorithm)
+    settings = settings_for(env, algorithm, n_updates)
     first = fastpg.train(env, n_updates=2, algorithm=algorithm)  # compiles
     episodes, evaluate = evaluator(env, id, first.horizon)
     result = Result(
         id,
         described(first.policy),
-        call(first.estimator),
-        "Adam" if first.optimizer is None else call(first.optimizer),  # an algorithm's own
+        call(settings.algorithm or first.estimator),
+        "Adam"
+        if first.optimizer is None
+        else call(settings.optimizer or first.optimizer),  # or an algorithm's
         first.n_trajectories,
         first.horizon,
         episodes,
@@ -177,7 +181,7 @@ def measured(id: str, n_seeds: int, algorithm: str | None, before: Result | None
         yield result
     for seed in range(len(result.outcomes), n_seeds):
         started = time.process_time()
-        run = fastpg.train(env, seed=seed, algorithm=algorithm)
+        run = fastpg.train(env, n_updates=n_updates, seed=seed, algorithm=algorithm)
         seconds = time.process_time() - started
         evaluation = evaluate(settings.policy, run.theta, seed=seed)
         mode = evaluate(settings.policy, run.theta, seed=seed, deterministic=True)
@@ -232,6 +236,7 @@ def main() -> None:
     parser.add_argument("env", nargs="*", help="all unless given")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--algorithm", choices=list(ALGORITHMS), help="of these, in place of an estimator")
+    parser.add_argument("--updates", type=int, metavar="N", help="in place of the known number")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every seed")
     parser.add_argument("--add", action="store_true", help="keep what the JSON file has")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="keep the table")
@@ -241,11 +246,13 @@ def main() -> None:
         parser.error(f"no such environment: {', '.join(sorted(unknown))}")
     if arguments.seeds < 1:
         parser.error("--seeds: must be at least 1")
+    if arguments.updates is not None and arguments.updates < 1:
+        parser.error("--updates: must be at least 1")
     facts = conditions() | {"threads": str(numba.config.NUMBA_NUM_THREADS)}
     kept = arguments.json if arguments.add and arguments.json and arguments.json.exists() else None
     results = {} if kept is None else {result.id: result for result in read(kept)}
     for id in arguments.env or fastpg.registry:
-        for result in measured(id, arguments.seeds, arguments.algorithm, results.get(id)):
+        for result in measured(id, arguments.seeds, arguments.algorithm, arguments.updates, results.get(id)):
             results[id] = result
             facts["load at end"] = conditions()["load at start"]
             rows = [results[id] for id in fastpg.registry if id in results]
