@@ -189,7 +189,7 @@ def hint(given: Any, known: Iterable[str]) -> str:
 def check_baseline(baseline: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless a baseline is one of those that an estimator has."""
     if baseline not in allowed:
-        raise ValueError(f"baseline={baseline!r}: there is no such baseline; {hint(baseline, allowed)}")
+        raise ValueError(f"baseline={baseline!r}: not one of this estimator; {hint(baseline, allowed)}")
 
 
 def check_seed(seed: Any) -> int:

@@ -341,7 +341,9 @@ def gradient(
         options: dict[str, Any] = {"seed": seed, "threads": threads, "horizon": horizon}
         chosen = estimator_from(None, estimator, trajectories, baseline, discount, None)
         with compile_notice(), interrupts() as raise_lost_interrupt:
-            fastpg.policy_gradient(environment, policy, theta, chosen, n_trajectories=2, **options)
+            fitted = isinstance(chosen, fastpg.REINFORCE)  # its baseline may turn out to be none
+            for compiled in {chosen, chosen._replace(baseline="none")} if fitted else {chosen}:
+                fastpg.policy_gradient(environment, policy, theta, compiled, n_trajectories=2, **options)
             raise_lost_interrupt()
         bar = Progress("estimating", BarColumn(), TimeRemainingColumn(), console=console, transient=True)
         with bar:

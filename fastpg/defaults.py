@@ -224,11 +224,14 @@ _KNOWN_WITH: dict[str, dict[str, _Known]] = {
 
 
 def _over(n_updates: int, known: _Known) -> _Known:
-    """Return the same with other updates; a learning rate that falls over all of them does so still."""
+    """Return the same with other updates; with more, a learning rate that falls over all still does so.
+
+    With fewer it stays as it is, so that a run of the rest of the known ones may go on where they end.
+    """
 
     def stretched(part):
         rate = getattr(part, "learning_rate", None)
-        if not isinstance(rate, LinearSchedule) or rate.n_updates != known.n_updates:
+        if not isinstance(rate, LinearSchedule) or not rate.n_updates == known.n_updates < n_updates:
             return part
         return part._replace(learning_rate=rate._replace(n_updates=n_updates))
 
@@ -251,7 +254,8 @@ def settings_for(env: Any, algorithm: str | None = None, n_updates: int | None =
         "ppo", "a2c" or "trpo": then the policy is a multilayer perceptron, and the settings are those of the
         algorithm, its own defaults where nothing better is known.
     n_updates : int, optional
-        In place of the known number: a learning rate that falls until the last update does so over these.
+        In place of the known number. A learning rate that falls until the last update does so over these, if
+        they are more.
 
     Raises
     ------

@@ -24,6 +24,7 @@ from fastpg import packs
 from fastpg.dispatch import inner
 
 MAX_FEATURES = 2**20
+MAX_FACTORS = 4096  # whose products the features are: tables of them are on the stack of a thread
 UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of Gymnasium's that means none
 
 
@@ -421,7 +422,19 @@ def _complete(features, env, name, least):
         **{name: tuple(_integer(features, name, size, least) for size in sizes)},
     )
     complete.n_features  # noqa: B018  (raises if there are too many)
+    if hasattr(complete, "sizes") and sum(parts_of(complete.sizes)) > MAX_FACTORS:
+        raise ValueError(
+            f"features={features!r}: are the products of {' and '.join(map(str, parts_of(complete.sizes)))} "
+            f"functions, of {MAX_FACTORS} in all at most"
+        )
     return complete
+
+
+def parts_of(sizes):
+    """Return I and J, from the sizes of the components: those of the least sum that their order permits."""
+    n = math.prod(sizes)
+    n_left = min((math.prod(sizes[:k]) for k in range(len(sizes))), key=lambda i: i + n // i)
+    return n_left, n // n_left
 
 
 def _n_features(features, n):

@@ -56,7 +56,8 @@ def fingerprint(function, signature, target) -> str:
     settings = [str(getattr(numba.config, name, None)) for name in _SETTINGS]
     digest = hashlib.sha256(_ENGINE)
     digest.update(repr((function.__module__, function.__qualname__, str(signature))).encode())
-    digest.update(repr((target, versions, settings)).encode())
+    host = llvmlite.binding.get_host_cpu_features().flatten()  # which packs are made for, whatever the target
+    digest.update(repr((target, host, versions, settings)).encode())
 
     cpu_target.typing_context.refresh()
     _refuse_extensions()

@@ -25,15 +25,13 @@ cos α and sin α; and then the same with the columns. Sums over features are ma
 makes them what they should be.
 """
 
-import math
-
 import numpy as np
 from numba import types
 from numba.core import cgutils
 
 from fastpg import packs, vectors
 from fastpg.dispatch import compiled_form, compiled_only, inner, lowered
-from fastpg.features import FoldedFourier, Fourier, TileCoding, scaled_component
+from fastpg.features import FoldedFourier, Fourier, TileCoding, parts_of, scaled_component
 from fastpg.lane_calls import lane_call
 
 
@@ -90,13 +88,6 @@ def folded_differences(theta, features, n_actions):
     """Return θ with the differences of its rows from the last, folded: shape (n_actions · F,)."""
     rows = np.asarray(theta).reshape(n_actions, -1)
     return fold(rows - rows[-1], features).reshape(-1)
-
-
-def parts_of(sizes):
-    """Return I and J, from the sizes of the components: those of the least sum that their order permits."""
-    n = math.prod(sizes)
-    n_left = min((math.prod(sizes[:k]) for k in range(len(sizes))), key=lambda i: i + n // i)
-    return n_left, n // n_left
 
 
 # What follows is compiled only.

@@ -120,7 +120,7 @@ def _values(x):
     if isinstance(x, Pair):
         return np.asarray(x.partner)
     if isinstance(x, Queued):
-        return score_in(x.queue, x.slot)
+        return score_in(x.queue, x.slot).astype(np.float64)
     return x.values if isinstance(x, Sparse) else np.asarray(x)
 
 

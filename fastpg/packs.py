@@ -188,7 +188,7 @@ def quotient(x, y):
 @lowered(quotient)
 def _(typing, x, y):
     def codegen(context, builder, signature, args):
-        estimated = ("arcp", "ninf") if pack_width() == 8 else ()
+        estimated = ("arcp", "ninf") if "+avx512f" in context.codegen().magic_tuple()[2] else ()
         return builder.fdiv(*args, flags=(*FLAGS, *estimated))
 
     return x(x, x), codegen

@@ -235,7 +235,11 @@ def _played_observations(policy, env, theta, n, seed):
 
 def _check_inside(action, space):
     """Raise ValueError if a discrete action is not there: compiled code would not look."""
-    if hasattr(space, "n") and np.ndim(action) == 0 and not 0 <= action - space.start < space.n:
+    if (
+        hasattr(space, "n")
+        and np.ndim(action) == 0
+        and not 0 <= action - getattr(space, "start", 0) < space.n
+    ):
         raise ValueError(f"sample returns {action!r}, where the action_space is {space}")
 
 

@@ -75,8 +75,8 @@ def rollout(
 
     An environment whose episode ends begins the next one in the following step. The random numbers of an
     environment's e-th episode are those of trajectory e · 2³² + i of the seed, so the first episodes are the
-    trajectories that `fastpg.policy_gradient` sees under the same seed, and everything is bitwise the same
-    for any number of threads.
+    trajectories that `fastpg.policy_gradient` sees under the same seed (those of a network up to rounding,
+    which depends on its place among others), and everything is bitwise the same for any number of threads.
 
     Parameters
     ----------

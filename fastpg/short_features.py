@@ -224,7 +224,7 @@ def _factors(typing, kind, shape, n):
         for functions in shape
     ]
     places = [kind.fields.index(name) for name in ("low", "high")]
-    middle, n_left = 0, linear_forms.parts_of(sizes)[0]
+    middle, n_left = 0, maps.parts_of(sizes)[0]
     while math.prod(sizes[:middle]) < n_left:
         middle += 1
 
@@ -310,7 +310,7 @@ def _signs(n):
 
 @lowered(unfolded)
 def _(typing, rows, features, shape):
-    n_left, n_right = linear_forms.parts_of([len(functions) for functions in shape])
+    n_left, n_right = maps.parts_of([len(functions) for functions in shape])
     folded, n = features.instance_class is maps.FoldedFourier, n_left * n_right
     places = np.arange(n).reshape(n_left, n_right)
     mirrors = [

@@ -5,6 +5,8 @@ k of b that belong to the tile's columns. A tile has as many sums as registers c
 they do not wait for each other, and a number that is loaded is used for a whole row, or column, of them.
 """
 
+import platform
+
 import llvmlite.binding
 from llvmlite import ir
 from numba import types
@@ -14,7 +16,13 @@ from fastpg.dispatch import compiled_only, lowered
 from fastpg.packs import Pack, as_pack, call_of_packs, pack_width
 
 ROWS = 6  # of a high tile
-_PACKS = 4 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 2  # of a wide tile
+_HOST = llvmlite.binding.get_host_cpu_features()
+_PACKS = 4 if _HOST.get("avx512f") else 2  # of a wide tile
+
+
+def has_multiply_add():
+    """Whether the processor has one: where it has not, each is a call of a function."""
+    return bool(_HOST.get("fma")) or platform.machine().lower() in ("aarch64", "arm64")
 
 
 @compiled_only

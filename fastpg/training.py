@@ -94,7 +94,7 @@ def train(
         REINFORCE with the leave-one-out mean baseline unless given, or with none if N = 1.
     n_updates : int
         Updates to add, at least 1; 100 unless given. A learning rate of the known settings that falls over
-        the known number of updates falls over this many.
+        the known number of updates falls over this many, if they are more.
     n_trajectories : int
         N, trajectories an update, at least 1; 1000 unless given.
     optimizer : SGD, Momentum, Adam or NaturalGradient, optional

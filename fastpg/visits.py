@@ -15,7 +15,7 @@ from fastpg.lane_memory import lane_count
 
 def has_visits(policy):
     """Whether what is recorded of a policy's trajectories are visits."""
-    return hasattr(policy, "visit")
+    return hasattr(policy, "visit") and hasattr(policy, "balance")
 
 
 @inner

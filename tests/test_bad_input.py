@@ -147,7 +147,7 @@ def test_a_baseline_needs_two_trajectories(arguments, baseline):
 
 @pytest.mark.parametrize("baseline", ["best", "", None, 0.0, "Mean"])
 def test_unknown_baseline(arguments, baseline):
-    with pytest.raises(ValueError, match="no such baseline; (there are none, mean|did you mean)"):
+    with pytest.raises(ValueError, match="not one of this estimator; (there are none, mean|did you mean)"):
         policy_gradient(**arguments, estimator=REINFORCE(baseline=baseline))
 
 

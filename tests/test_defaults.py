@@ -102,3 +102,8 @@ def test_a_falling_learning_rate_falls_over_the_updates_that_are_asked_for():
 def test_other_settings_are_those_of_any_number_of_updates():
     env = fastpg.make("Pendulum-v1")
     assert settings_for(env, n_updates=7) == settings_for(env)._replace(n_updates=7)
+
+
+def test_fewer_updates_than_known_are_the_first_of_them():
+    env = fastpg.make("MinAtar/Asterix")
+    assert settings_for(env, "ppo", 50).algorithm == settings_for(env, "ppo").algorithm

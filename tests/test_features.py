@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import oracles
 import pytest
+from fastpg.envs import MountainCar
 from gymnasium.spaces import Box, Discrete
 
 from fastpg import linear_forms
@@ -339,3 +340,10 @@ def test_compiled_actions_are_the_python_ones(policy):
         rng = Rng(np.uint64(oracles.mix64(i)), np.uint64(1))
         compiled = compiled_actions(policy, theta, observation, rng)
         np.testing.assert_allclose(compiled, policy.sample(theta, observation, rng), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("features", [Fourier((0, 20_000)), Polynomial((20_000, 0))])
+def test_features_of_too_many_functions_are_refused(features):
+    """Whose tables would not fit on a thread's stack."""
+    with pytest.raises(ValueError, match="products of 1 and 20001 functions, of 4096 in all"):
+        features.for_env(MountainCar())

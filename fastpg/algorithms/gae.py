@@ -73,8 +73,8 @@ def gae(
         If an argument is not allowed.
     """
     numbers = {"rewards": rewards, "values": values, "next_values": next_values}
-    for name, array in numbers.items():
-        if array is None:
+    for name in ("values", "next_values"):
+        if numbers[name] is None:
             raise TypeError(
                 f"{name}=None: must be an array (T, N); `fastpg.rollout` has them with critic= and "
                 "value_parameters="

@@ -1,6 +1,7 @@
 """Products of the matrices of a network, which are small: a loop of our own is faster than BLAS."""
 
 import numpy as np
+from numba.core.errors import TypingError
 
 from fastpg import packs, tiles
 from fastpg.dispatch import compiled_form, inner, outline
@@ -89,6 +90,10 @@ def _times(a, row, step, b, z):
 @compiled_form(times)
 def _(a, b, z):
     turned = a.layout == "F"
+    if a.layout not in "CF" or b.layout != "C" or z.layout != "C" or not a.dtype == b.dtype == z.dtype:
+        raise TypingError(f"no product of {a} and {b} for {z}")
+    if not tiles.has_multiply_add():
+        return lambda a, b, z: np.dot(a, b, z)
 
     def times(a, b, z):
         if z.shape[1] < packs.width_of(packs.pack_like(packs.address_of(z))) or b.size > _MANY:
