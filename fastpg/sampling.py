@@ -25,7 +25,7 @@ _BLOCK_SECONDS = 0.2
 _MAX_BLOCK = 1024  # chunks, and bytes, so that their sums take little memory however short they are
 _MAX_TOTALS = 2**26
 _LINE = 8  # float64 in a cache line
-_LONG_ROW = 16 * _LINE
+_LONG_ROWS = range(16 * _LINE, 2**13)  # of longer ones it takes longer to copy what is in them than lines win
 _MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
@@ -114,12 +114,12 @@ def sample(
 
 
 def _new_totals(block, shape):
-    """Return zeros of the shape (block, *shape), with longer rows where those are long.
+    """Return zeros of the shape (block, *shape), with longer rows where those are long, but not too long.
 
     They begin at the boundary of a cache line, so that no vector of sums straddles two.
     """
     *outer, columns = shape
-    width = columns if columns < _LONG_ROW else -(-columns // _LINE) * _LINE
+    width = -(-columns // _LINE) * _LINE if columns in _LONG_ROWS else columns
     n = block * math.prod(outer) * width
     memory = np.zeros(n + _LINE)
     start = -(memory.ctypes.data // memory.itemsize) % _LINE
