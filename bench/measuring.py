@@ -83,6 +83,21 @@ def run_fresh(*arguments: str, cache: Path | None = None) -> tuple[float, str]:
     return seconds, process.stdout
 
 
+def peak_mebibytes() -> float:
+    """Return the most memory that this process has had (not on Windows).
+
+    Linux begins `ru_maxrss` with what the parent has had: it tells of this process alone elsewhere.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(peaks[0][1]) / 2**10
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def conditions() -> dict[str, str]:
     """Return what the numbers depend on: the machine, the versions, the commit."""
     packages = ("numba", "llvmlite", "numpy", "gymnasium")

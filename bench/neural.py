@@ -43,12 +43,12 @@ POLICY = fastpg.SoftmaxMLP.for_env(ENV)
 TASKS = {"initial θ, 22 steps a trajectory": POLICY.initial(0), "balancing": balancing_network(POLICY)}
 
 PEAK_MEMORY = """
-import resource
 import fastpg
+from bench.measuring import peak_mebibytes
 env = fastpg.make("CartPole-v1")
 policy = fastpg.SoftmaxMLP.for_env(env)
 fastpg.policy_gradient(env, policy, policy.initial(), fastpg.REINFORCE("mean"), n_trajectories={n})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_mebibytes())
 """
 PPO = """
 import sys, time
@@ -215,6 +215,7 @@ def forwards(network, theta, x, work, n):
 
 def memory() -> Iterator[Result]:
     """The peak of fresh processes, over the number of trajectories."""
+    run_fresh("-c", PEAK_MEMORY.format(n=2))  # compiles, which takes memory
     large, small = (float(run_fresh("-c", PEAK_MEMORY.format(n=n))[1].split()[-1]) for n in (100_000, 1_000))
     yield Result("memory", "N = 100,000 / N = 1,000", "×", [large / small])
 
