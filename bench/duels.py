@@ -121,4 +121,5 @@ def failed(error: Exception) -> str:
 
 def not_there(python: str, package: str) -> str:
     """Return why something is skipped."""
-    return f"{os.path.relpath(python) if os.path.isabs(python) else python} cannot import {package}"
+    python = os.path.relpath(python) if os.path.isabs(python) else python
+    return f"{python} cannot import {package}: pip install -e '.[peers]', or --peers PYTHON that can"
