@@ -279,6 +279,13 @@ def _(policy, theta, accumulator, trajectory, record, lane, horizon, observation
     return weigh_record
 
 
+@inner
+def _move(numbers, width, source, step, n_steps):
+    """Move what is noted of some steps, `width` numbers each, from step `source` on to `step` and on."""
+    for k in range(n_steps * width):
+        numbers[step * width + k] = numbers[source * width + k]
+
+
 @compiled_form(move_record)
 def _(record, source, lane, horizon, trajectory, observation):
     if isinstance(record, types.NoneType):
@@ -286,25 +293,18 @@ def _(record, source, lane, horizon, trajectory, observation):
 
     def move_visits(record, source, lane, horizon, trajectory, observation):
         visits, _, _, _, marks = record
-        for k in range(2 * trajectory.time if len(marks) > 0 else 0):
-            marks[2 * lane * horizon + k] = marks[2 * source * horizon + k]
-        for k in range(trajectory.time):
-            visits[lane * horizon + k] = visits[source * horizon + k]
+        _move(marks, 2 if len(marks) > 0 else 0, source * horizon, lane * horizon, trajectory.time)
+        _move(visits, 1, source * horizon, lane * horizon, trajectory.time)
 
     if not isinstance(trajectory[trajectory.fields.index("factor")], types.BaseTuple):
         return move_visits
 
     def move_record(record, source, lane, horizon, trajectory, observation):
         observations, factors, _, _, marks = record
-        if len(marks) > 0:
-            for k in range(2 * trajectory.time):
-                marks[2 * lane * horizon + k] = marks[2 * source * horizon + k]
-        n = vectors.n_components(observation)
-        for k in range(trajectory.time * n):
-            observations[lane * horizon * n + k] = observations[source * horizon * n + k]
-        m = len(trajectory.factor)
-        for k in range(trajectory.time * m):
-            factors[lane * horizon * m + k] = factors[source * horizon * m + k]
+        old, new, n_steps = source * horizon, lane * horizon, trajectory.time
+        _move(marks, 2 if len(marks) > 0 else 0, old, new, n_steps)
+        _move(observations, vectors.n_components(observation), old, new, n_steps)
+        _move(factors, len(trajectory.factor), old, new, n_steps)
 
     return move_record
 
