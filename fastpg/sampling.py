@@ -11,6 +11,7 @@ from fastpg.arguments import check_dtype
 from fastpg.blas import single_threaded_blas
 from fastpg.compiler_errors import readable_errors
 from fastpg.dispatch import distinct
+from fastpg.lane_memory import lines_for
 from fastpg.lanes import simulate_chunks
 from fastpg.parallel import kernel_threads
 from fastpg.scores import is_neural, is_recorded
@@ -24,8 +25,7 @@ _MAX_CHUNK_STEPS = 2**20  # of a thread between two chances for Ctrl-C, but for 
 _BLOCK_SECONDS = 0.2
 _MAX_BLOCK = 1024  # chunks, and bytes, so that their sums take little memory however short they are
 _MAX_TOTALS = 2**26
-_LINE = 8  # float64 in a cache line
-_LONG_ROWS = range(16 * _LINE, 2**13)  # of longer ones it takes longer to copy what is in them than lines win
+_LONG_ROWS = range(2**7, 2**13)  # of longer ones it takes longer to copy what is in them than lines win
 _MAX_RECORD = 2**22  # steps of a trajectory; a hundred lanes of them are some gigabytes
 
 
@@ -116,14 +116,14 @@ def sample(
 def _new_totals(block, shape):
     """Return zeros of the shape (block, *shape), with longer rows where those are long, but not too long.
 
-    They begin at the boundary of a cache line, so that no vector of sums straddles two.
+    These begin with a cache line, so that no vector of sums straddles two.
     """
     *outer, columns = shape
-    width = -(-columns // _LINE) * _LINE if columns in _LONG_ROWS else columns
-    n = block * math.prod(outer) * width
-    memory = np.zeros(n + _LINE)
-    start = -(memory.ctypes.data // memory.itemsize) % _LINE
-    return memory[start : start + n].reshape(block, *outer, width)
+    if columns not in _LONG_ROWS:
+        return np.zeros((block, *shape))
+    rows = lines_for(block * math.prod(outer), columns, np.empty(0))
+    rows[:] = 0.0
+    return rows.reshape(block, *outer, rows.shape[1])
 
 
 def _check_record(policy, horizon):
