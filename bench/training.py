@@ -139,7 +139,8 @@ def evaluator(env: Any, id: str, horizon: int) -> tuple[int, Callable[..., Any]]
     """Return the number of episodes, and what plays them."""
     episodes = EPISODES_OF.get(id, EPISODES)
     if hasattr(type(env), "gymnasium_twin"):
-        return episodes, lambda *what, **how: play(env, *what, episodes=episodes, **how)
+        limit = horizon if env.horizon is None else None  # Gymnasium's own, where it has one
+        return episodes, lambda *what, **how: play(env, *what, episodes=episodes, horizon=limit, **how)
     limit = UNLIMITED if env.horizon is None else horizon
     return episodes, lambda *what, **how: fastpg.evaluate(
         env, *what, n_trajectories=episodes, horizon=limit, **how
